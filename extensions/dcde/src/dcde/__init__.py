@@ -1,0 +1,1 @@
+"""The DCDE library, the runner and the dcde command."""

@@ -1,0 +1,1 @@
+"""What every part of DCDE Hub shares: site descriptors, capability documents and the decision."""

@@ -1,0 +1,1 @@
+"""The JupyterHub side of DCDE Hub: login, accounts, spawning, broker and keeper."""
