@@ -1,0 +1,1 @@
+"""Pipelines: what a run is made of, and the templates that people fill in to get one."""
