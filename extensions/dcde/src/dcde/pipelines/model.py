@@ -1,8 +1,8 @@
 """What a pipeline is once all its parameters are known: plain, frozen, checked data.
 
-A template turns a person's parameters into a `RunPlan`; the runner places its steps on sites, moves what is missing and runs
-them. Nothing here knows RELION, Slurm or a site. Text that will be part of a command or a path at a site is held to a safe
-alphabet here, because applications such as RELION hand file names to shells of their own.
+A template turns a person's parameters into a `RunPlan`; the runner places its steps on sites, moves what is missing
+and runs them. Nothing here knows RELION, Slurm or a site. Text that will be part of a command or a path at a site is held
+to a safe alphabet, because applications such as RELION hand file names to shells of their own.
 """
 
 from __future__ import annotations
@@ -85,18 +85,18 @@ class Picture(_Frozen):
 class Resources(_Frozen):
     """What one job asks of the scheduler; memory is for the whole job on a node."""
 
-    cores: int = Field(1, ge=1, le=4096)
-    memory_mb: int = Field(500, ge=1, le=16_000_000)
-    walltime_minutes: int = Field(30, ge=1, le=60 * 24 * 30)
-    nodes: int = Field(1, ge=1, le=4096)
-    gpus: int = Field(0, ge=0, le=4096)
+    cores: int = Field(default=1, ge=1, le=4096)
+    memory_mb: int = Field(default=500, ge=1, le=16_000_000)
+    walltime_minutes: int = Field(default=30, ge=1, le=60 * 24 * 30)
+    nodes: int = Field(default=1, ge=1, le=4096)
+    gpus: int = Field(default=0, ge=0, le=4096)
 
 
 class StepPlan(_Frozen):
-    """One application run: its commands (argument lists, run in order in the project folder), inputs, outputs and checks.
+    """One application run: its commands, inputs, outputs and checks.
 
-    In a command `{program:NAME}` becomes the site's program of that name, `{python}` the site's worker interpreter and
-    `{record}` the folder of the job's record.
+    The commands are argument lists, run in order in the project folder. In a command `{program:NAME}` becomes the site's
+    program of that name, `{python}` the site's worker interpreter and `{record}` the folder of the job's record.
     """
 
     id: Identifier
@@ -107,16 +107,16 @@ class StepPlan(_Frozen):
     after: list[Identifier] = []
     inputs: list[InputRef] = []
     commands: list[list[Argument]] = Field(min_length=1)
-    application: str = Field("relion", pattern=r"^[a-z0-9_-]{1,40}$")
+    application: str = Field(default="relion", pattern=r"^[a-z0-9_-]{1,40}$")
     environment: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,60}$")], Argument] = {}
     outputs: list[ProjectPath] = Field(min_length=1)
     checks: list[Check] = []
     pictures: list[Picture] = []
-    resources: Resources = Resources()
+    resources: Resources = Field(default_factory=Resources)
 
 
 class RawFiles(_Frozen):
-    """The person's own files as a run begins: `pattern` is a path or glob at `site`, `target` a folder of the project."""
+    """The person's own files as a run begins: `pattern` is a path or glob at `site`, `target` a project folder."""
 
     site: str
     pattern: str = Field(min_length=1, max_length=1000)
