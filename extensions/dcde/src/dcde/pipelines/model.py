@@ -1,7 +1,7 @@
 """What a pipeline is once all its parameters are known: plain, frozen, checked data.
 
 A template turns a person's parameters into a `RunPlan`; the runner places its steps on sites, moves what is missing
-and runs them. Nothing here knows RELION, Slurm or a site. Text that will be part of a command or a path at a site is held
+and runs them. Nothing here knows RELION, Slurm or a site. Text that becomes part of a command or a path at a site is held
 to a safe alphabet, because applications such as RELION hand file names to shells of their own.
 """
 
@@ -95,8 +95,8 @@ class Resources(_Frozen):
 class StepPlan(_Frozen):
     """One application run: its commands, inputs, outputs and checks.
 
-    The commands are argument lists, run in order in the project folder. In a command `{program:NAME}` becomes the site's
-    program of that name, `{python}` the site's worker interpreter and `{record}` the folder of the job's record.
+    The commands are argument lists, run in order in the project folder. In a command `{program:NAME}` becomes the
+    site's program of that name, `{python}` the site's worker interpreter and `{record}` the folder of the job's record.
     """
 
     id: Identifier

@@ -146,7 +146,7 @@ class Template(Document):
         raw = self._raw_files(values)
         module = self._renderer()
         by_id = {step.id: step for step in self.steps}
-        plans: dict[str, StepPlan] = Field(default_factory=dict)
+        plans: dict[str, StepPlan] = {}
         order = ordered((step.id, step.needs) for step in self.steps)
         for number, step in enumerate((by_id[name] for name in order), start=first_job):
             plans[step.id] = self._step(step, module, number, values, raw, plans, version)
