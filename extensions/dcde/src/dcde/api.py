@@ -278,5 +278,4 @@ class Run:
 
 
 def _call(op: str, **args: Any) -> Any:
-    with SyncClient() as client:
-        return client.call(op, **args)
+    return SyncClient().call(op, **args)

@@ -250,8 +250,7 @@ def resume(args: argparse.Namespace) -> int:
 
 
 def _call(op: str, **arguments: Any) -> Any:
-    with SyncClient() as client:
-        return client.call(op, **arguments)
+    return SyncClient().call(op, **arguments)
 
 
 def _print(args: argparse.Namespace, data: Any, *texts: Any) -> int:

@@ -13,4 +13,4 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     import dcde
     import dcde.api  # loaded now, so that the first call does not wait for it
 
-    shell.push({"dcde": dcde}, interactive=False)
+    shell.push({"dcde": dcde}, interactive=False)  # type: ignore[no-untyped-call]

@@ -26,9 +26,8 @@ class LaunchForm(w.VBox):  # type: ignore[misc]
     """
 
     def __init__(self, template: str) -> None:
-        with SyncClient() as client:
-            shown = client.call("templates.show", name=template)
-            sites = client.call("sites.list")
+        shown = SyncClient().call("templates.show", name=template)
+        sites = SyncClient().call("sites.list")
         self.template = template
         self.run: api.Run | None = None
         self._fields = {name: field_of(name, schema) for name, schema in in_order(shown["schema"])}
