@@ -91,8 +91,12 @@ def run(*argv: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) 
         sys.exit(f"failed: {' '.join(map(str, argv))}")
 
 
+CARRIES = {"dcde": ("notebooks/templates",)}
+"""Folders elsewhere that go into the wheel of a distribution too."""
+
+
 def tree_hash(folder: Path) -> str:
-    """Return a hash over the names and contents of the files below a folder that go into its wheel."""
+    """Return a hash over the names and contents of the files below a folder that go into a wheel."""
     skip = {"__pycache__", "node_modules", "lib", "labextension", "dist", "build"}
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
@@ -152,7 +156,8 @@ def make_wheel(distribution: str) -> Path:
     """Build the wheel of one of our distributions, unless it is there already, and return its path."""
     folder = ROOT / DISTRIBUTIONS[distribution]
     into = BUILD / "wheels" / distribution
-    stamp = Stamp(f"wheel-{distribution}", tree_hash(folder))
+    carried = (tree_hash(ROOT / other) for other in CARRIES.get(distribution, ()))
+    stamp = Stamp(f"wheel-{distribution}", tree_hash(folder), *carried)
     if not (stamp.fresh() and list(into.glob("*.whl"))):
         started = time.monotonic()
         shutil.rmtree(into, ignore_errors=True)
