@@ -69,6 +69,17 @@ class LabServer:
         """Ask for a picture."""
         return self.request("GET", f"dcde/picture?{urlencode(query)}")
 
+    def log_in(self) -> tuple[str, str]:
+        """Log in as a browser does; returns the `Cookie` header and the value for `X-XSRFToken`."""
+        page = self.request("GET", "login", headers={})
+        cookies = page.headers["set-cookie"].split(";")[0]
+        xsrf = cookies.partition("_xsrf=")[2]
+        form = f"password={TOKEN}&_xsrf={xsrf}".encode()
+        head = {"Cookie": cookies, "Content-Type": "application/x-www-form-urlencoded"}
+        login = self.request("POST", "login", form, head)
+        assert login.status == 302
+        return f"{cookies}; {login.headers['set-cookie'].split(';')[0]}", xsrf
+
     def wait_for_runner(self, state: str = "up") -> dict[str, Any]:
         """Wait until the runner is in this state."""
         return wait_until(lambda: (s := self.request("GET", "dcde/status").json)["runner"]["state"] == state and s)
@@ -121,7 +132,6 @@ def lab_server(tmp_path: Path) -> Iterator[Callable[..., LabServer]]:
             f"--ServerApp.jpserver_extensions={extensions!r}",
             f"--ServerApp.root_dir={tmp_path}",
             "--ServerApp.base_url=/user/ada/",
-            "--KernelManager.transport=ipc",
             *(f"--DcdeExtension.runner_command={part}" for part in runner),
         ]
         with log.open("wb") as out:

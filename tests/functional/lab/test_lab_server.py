@@ -69,14 +69,7 @@ def test_strangers_and_forged_requests_are_refused(lab_server: Start):
     ]:
         assert server.request(method, path, b"{}" if method == "POST" else None, {}).status == 403, path
 
-    page = server.request("GET", "login", headers={})
-    cookies = "; ".join(value.split(";")[0] for name, value in page.headers.items() if name == "set-cookie")
-    xsrf = cookies.partition("_xsrf=")[2]
-    form = f"password=server-token-of-a-test&_xsrf={xsrf}".encode()
-    head = {"Cookie": cookies, "Content-Type": "application/x-www-form-urlencoded"}
-    login = server.request("POST", "login", form, head)
-    assert login.status == 302
-    session = f"{cookies}; {login.headers['set-cookie'].split(';')[0]}"
+    session, xsrf = server.log_in()
     assert server.request("POST", "dcde/api/whoami", b"{}", {"Cookie": session}).status == 403
     good = server.request("POST", "dcde/api/whoami", b"{}", {"Cookie": session, "X-XSRFToken": xsrf})
     assert good.status == 200
@@ -141,7 +134,9 @@ async def _type(server: LabServer, path: str, message: Any) -> None:
 def test_a_kernel_does_not_see_the_token(lab_server: Start):
     server = lab_server()
     server.wait_for_runner()
-    kernel = server.request("POST", "api/kernels", b"{}").json["id"]
+    started = server.request("POST", "api/kernels", b"{}")
+    assert started.status == 201, started.body
+    kernel = started.json["id"]
     environments = wait_until(lambda: _environments_of_children(server.process.pid, "ipykernel"))
     assert all(b"HOME=" in text and HUB_TOKEN.encode() not in text for text in environments)
     assert server.request("DELETE", f"api/kernels/{kernel}").status == 204
@@ -236,8 +231,12 @@ async def _until(socket: aiohttp.ClientWebSocketResponse, kind: str, **fields: A
 async def test_events_of_another_origin_are_refused(lab_server: Start):
     server = await asyncio.to_thread(lab_server)
     url = f"ws://127.0.0.1:{server.port}{server.base}dcde/events"
+    cookies, _ = await asyncio.to_thread(server.log_in)
     async with aiohttp.ClientSession() as session:
-        for headers in ({"Origin": "http://evil.example", **server.headers}, {}):
+        for headers in ({"Origin": "http://evil.example", "Cookie": cookies}, {}):
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await session.ws_connect(url, headers=headers)
             assert refused.value.status == 403
+        own = {"Origin": f"http://127.0.0.1:{server.port}", "Cookie": cookies}
+        async with session.ws_connect(url, headers=own) as socket:
+            assert (await socket.receive_json())["type"] == "runner"
