@@ -25,7 +25,8 @@ class Parameter(Document):
     """One field of a template's form.
 
     A `file` is `site:path`, the path relative to the person's own folder at the site; `files` may hold * ? [ ].
-    A parameter without default must be given, unless `required` is false: then it is None when it is not given.
+    A parameter without default must be given, unless `required` is false: then it is None when it is not given, and an
+    empty text means None even when there is a default.
     """
 
     name: Identifier
@@ -62,9 +63,11 @@ class Parameter(Document):
 
         Raises InvalidParameter that names the field, the value, what is allowed and the unit.
         """
+        if value == "" and not self.required:
+            return None
         if value is None or value == "":
             if self.default is not None:
-                return self.default
+                return self.check(self.default)
             if self.required:
                 raise self._wrong("is missing")
             return None
@@ -109,7 +112,7 @@ class Parameter(Document):
 
     def _wrong(self, what: str) -> InvalidParameter:
         remedy = f"Correct the field {self.title!r}."
-        return InvalidParameter(f"{self.name} {what}", where=self.name, remedy=remedy)
+        return InvalidParameter(f"{self.title} {what}.", where=self.name, remedy=remedy)
 
     def _number(self, value: Any) -> Value:
         kind = "a whole number" if self.type == "integer" else "a number"
