@@ -9,7 +9,7 @@ STATE ?= $(CURDIR)/build/demo
 PORT ?= 8765
 WORLD_ENVIRONMENTS := node hub user federation site
 
-.PHONY: demo demo-clean test test-long check bench locks packages world-environments development
+.PHONY: demo demo-clean test test-long check bench locks schemas packages world-environments development
 
 demo: world-environments          ## the hub with three sample sites, until ctrl-C
 	@$(PYTHON) -m dcde_demo --state $(STATE) --port $(PORT)
@@ -35,6 +35,9 @@ bench: world-environments development ## measurements, written to benchmarks/res
 
 locks: ## resolve the lock files anew
 	@$(PYTHON) setup/environments.py --lock
+
+schemas: development ## write the published JSON Schemas anew
+	@PYTHONPATH=extensions/models/src $(DEV)/python -m dcde_models.schemas docs/reference/schemas
 
 packages:
 	@setup/debian-packages
