@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
-from dcde_models.sites import SiteDescriptor
-
 from dcde.credentials import Login
 from dcde.link import Link, LinkTimes
+from dcde_models.sites import SiteDescriptor
 
 SSHD = "/usr/sbin/sshd"
 FAST = LinkTimes(
@@ -86,7 +85,7 @@ class Wire:
             return
         self.connections += 1
         ours, theirs = socket.socketpair()
-        argv = [SSHD, "-i", "-e", "-f", str(self.config)]
+        argv = [SSHD, "-i", "-f", str(self.config)]
         if os.getuid() == 0:
             # sshd wants /run/sshd when it is root; a mount namespace gives it one and leaves the machine as it is.
             argv = [
@@ -98,10 +97,10 @@ class Wire:
                 "sh",
                 *argv,
             ]
-        with open(self.config.parent / "sshd.log", "ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *argv, stdin=theirs, stdout=theirs, stderr=log, start_new_session=True
-            )
+        argv += ["-E", str(self.config.parent / "sshd.log")]
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=theirs, stdout=theirs, stderr=asyncio.subprocess.DEVNULL, start_new_session=True
+        )
         theirs.close()
         self.processes.append(process)
         site_reader, site_writer = await asyncio.open_connection(sock=ours)

@@ -26,7 +26,7 @@ MAX_CALLS = 256
 REPEATABLE = frozenset(
     (
         "hello", "list", "stat", "glob", "checksum", "free", "tail", "submit", "poll", "cancel", "forget", "queue",
-        "mkdir", "link",
+        "link",
     )
 )  # fmt: skip
 
@@ -128,7 +128,7 @@ class Link:
                     try:
                         return await self._call(op, args)
                     except AgentRestarted:
-                        if op not in REPEATABLE:
+                        if op not in REPEATABLE and not (op == "mkdir" and args.get("parents")):
                             raise
         except TimeoutError:
             raise self._late(f"No answer to {op!r} came within {timeout:g} s.") from None
