@@ -1,0 +1,1 @@
+"""What is where: the ledger, and the movement of files between sites."""

@@ -1,0 +1,1 @@
+"""The runner: a person's one process that holds the links, writes the ledger and does the work; see `service`."""
