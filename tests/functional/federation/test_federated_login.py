@@ -22,6 +22,7 @@ async def test_a_member_arrives_with_cilogon_claims(browser: Browser, federation
     consent = await browser.sign_in(sign_in, "drivers")
     assert "Share who you are" in consent.text
     assert "dcde1000001" in consent.text
+    assert "with a password" in consent.text
     tokens, claims = await browser.claims(consent)
 
     assert claims.pop("sub").startswith(federation.settings.url("proxy", "/serverT/users/"))

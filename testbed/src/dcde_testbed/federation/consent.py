@@ -18,7 +18,7 @@ from satosa.internal import InternalData  # type: ignore[import-not-found,unused
 from satosa.micro_services.base import ResponseMicroService  # type: ignore[import-not-found,unused-ignore]
 from satosa.response import Response  # type: ignore[import-not-found,unused-ignore]
 
-from dcde_testbed.federation import web
+from dcde_testbed.federation import saml, web
 from dcde_testbed.federation.web import Markup
 
 STATE_KEY = "consent"
@@ -35,6 +35,7 @@ LABELS = (
     ("uid", "DCDE id"),
     ("ismemberof", "DCDE groups"),
 )
+WAYS = {saml.PASSWORD: "with a password", saml.MFA: "with a second factor"}
 
 
 class ConsentPage(ResponseMicroService):
@@ -117,4 +118,6 @@ def _page(ticket: str, claims: dict[str, Any]) -> Markup:
 
 
 def _shown(value: Any) -> str:
-    return value.replace(";", ", ") if isinstance(value, str) else ", ".join(str(part) for part in value)
+    if isinstance(value, str):
+        return WAYS.get(value, value.replace(";", ", "))
+    return ", ".join(str(part) for part in value)

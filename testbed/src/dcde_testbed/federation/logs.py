@@ -46,6 +46,9 @@ def configuration() -> dict[str, Any]:
         "root": {"level": "WARNING", "handlers": ["stderr"]},
         "loggers": {
             "dcde_testbed": {"level": "INFO"},
+            "saml2.mdstore": {
+                "level": "CRITICAL"
+            },  # calls it an error that institutions take requests by redirect only
             "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
         },
     }

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 # mypy: allow-subclassing-any
+import logging
 import re
 from typing import Any
 
@@ -14,6 +15,8 @@ from satosa.frontends.openid_connect import OpenIDConnectFrontend  # type: ignor
 from satosa.response import Response  # type: ignore[import-not-found,unused-ignore]
 
 from dcde_testbed.federation import web
+
+logger = logging.getLogger(__name__)
 
 ERROR_ID = re.compile(r"urn:uuid:[0-9a-f-]{36}")
 
@@ -51,8 +54,10 @@ class CILogonFrontend(OpenIDConnectFrontend):
 
     def handle_backend_error(self, exception: Any) -> Any:
         """Send the hub `access_denied` with a sentence that a person understands."""
+        sentence = _sentence(exception)
+        logger.info("a sign-in ended: %s", sentence)
         explained = SATOSAAuthenticationError(exception.state, "")
-        explained._message = _sentence(exception)
+        explained._message = sentence
         return super().handle_backend_error(explained)
 
     def error_page(self, context: Any) -> Any:
