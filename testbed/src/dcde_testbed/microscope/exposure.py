@@ -106,7 +106,8 @@ class Session:
     def _scatter(self, rng: np.random.Generator) -> Array:
         """Return places (x, y) in pixels, at random but never closer to each other than the spacing, and whole in the frame."""
         settings = self.settings
-        edge, apart = self._reach / 2 - MARGIN + 1, settings.spacing / settings.pixel
+        edge = max(self._reach / 2 - MARGIN + 1, settings.particle_diameter / 2 / settings.pixel)
+        apart = settings.spacing / settings.pixel
         placed = np.empty((0, 2))
         for place in rng.uniform(edge, settings.size - edge, (TRIES, 2)):
             if not len(placed) or ((placed - place) ** 2).sum(1).min() >= apart**2:

@@ -82,5 +82,7 @@ def write_session(session: Session, positions: Any, weights: Any, movies: Path, 
             for number, shot in enumerate(shots, 1)
         ],
     }  # fmt: skip
-    (truth / "truth.json").write_text(json.dumps(told, indent=1) + "\n")
-    return told
+    text = json.dumps(told, indent=1)
+    (truth / "truth.json").write_text(text + "\n")
+    found: dict[str, Any] = json.loads(text)
+    return found
