@@ -188,6 +188,7 @@ PEOPLE = {
     "mtanaka": person(1000002, "Mei Tanaka", "mtanaka@ornl.example", groups=["dcde-users", "cryoem-ornl"]),
     "pnovak": person(1000003, "Petra Novak", "pnovak@bnl.example", policies={}),
     "gone": person(1000004, "Gil Gone", "gone@bnl.example", status="suspended"),
+    "leaver": person(1000005, "Lea Leaver", "leaver@bnl.example"),
     "admin": person(1000009, "Ada Operator", "admin@bnl.example", groups=["dcde-users", "dcde-admins"]),
 }
 
@@ -275,7 +276,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
         "dtn": {"host": "localhost"}, "nodes": 2, "cores_per_node": 2, "memory_mb_per_node": 1000, "allocations": ["dcde"],
         "partitions": [{"name": "batch", "max_walltime_minutes": 60}], "worker_interpreter": "/usr/bin/python3",
     }  # fmt: skip
-    accounts = {"bnl-sdcc": {"dcde1000001": "u12345"}, "ornl-cades": {"dcde1000001": "d7c", "dcde1000002": "mt9"}}
+    accounts = {"bnl-sdcc": {"dcde1000001": "u12345", "dcde1000005": "u5"}, "ornl-cades": {"dcde1000001": "d7c", "dcde1000002": "mt9"}}
     write_sites(shop.folder / "sites", {site: facts | {"mapfile": mapfile} for site, mapfile in accounts.items()})
     yield shop
     shop.end()

@@ -44,8 +44,9 @@ class Signer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            self._check_peer(writer)
+            # Read first: closing on unread bytes would take the answer away from the one who asks.
             line = await asyncio.wait_for(reader.readline(), PATIENCE)
+            self._check_peer(writer)
             answer = self._answer(line)
         except HubError as error:
             log.warning("refused: %s", error)
