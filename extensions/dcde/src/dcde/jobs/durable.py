@@ -306,9 +306,7 @@ class DurableJobs:
     async def _tail(self, path: str, size: int) -> str:
         """Return the last `size` bytes of a file of the records as text; nothing when there is no such file."""
         try:
-            begin = await self._link.call("tail", path=path, root="records", offset=0, limit=1)
-            offset = max(0, int(begin["size"]) - size)
-            answer = await self._link.call("tail", path=path, root="records", offset=offset, limit=size)
+            answer = await self._link.call("tail", path=path, root="records", offset=-size, limit=size)
         except LinkError:
             raise
         except DcdeError:

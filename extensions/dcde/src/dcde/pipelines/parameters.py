@@ -65,9 +65,9 @@ class Parameter(Document):
         """
         if value == "" and not self.required:
             return None
-        if value is None or value == "":
-            if self.default is not None:
-                return self.check(self.default)
+        if value is None or (value == "" and self.type != "text"):
+            value = self.default
+        if value is None or (value == "" and self.default is None):
             if self.required:
                 raise self._wrong("is missing")
             return None

@@ -57,8 +57,9 @@ class Renderer(Protocol):
         """Return the step; InvalidParameter or ValueError say what does not fit together."""
 
 
-def renderer(name: str) -> Renderer:
+def renderer(name: str, *, where: str = "") -> Renderer:
     """Return the renderer of that name; TemplateError when there is none."""
     if name not in RENDERERS:
-        raise TemplateError(f"there is no renderer {name!r}", remedy=f"Known are: {', '.join(sorted(RENDERERS))}.")
+        remedy = f"Known are: {', '.join(sorted(RENDERERS))}."
+        raise TemplateError(f"there is no renderer {name!r}.", where=where, remedy=remedy)
     return cast(Renderer, importlib.import_module(RENDERERS[name]))

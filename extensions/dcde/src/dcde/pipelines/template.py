@@ -200,7 +200,7 @@ class Template(Document):
         return found
 
     def _renderer(self) -> Renderer:
-        module = renderer(self.renderer)
+        module = renderer(self.renderer, where=self._place())
         for step in self.steps:
             if step.type not in module.JOB_TYPES:
                 remedy = f"Known are: {', '.join(sorted(module.JOB_TYPES))}."
@@ -230,7 +230,7 @@ def load_templates(*folders: Path, problems: list[TemplateError] | None = None) 
         problems: When given, templates that cannot be used are left out and the reasons are appended here, so that one
             broken file of a person does not hide all others. Otherwise the first one raises TemplateError.
     """
-    found: dict[str, Template] = Field(default_factory=dict)
+    found: dict[str, Template] = {}
     for folder in dict.fromkeys(folder.resolve() for folder in (BUNDLED, *folders)):
         for path in sorted(folder.glob("*/template.yaml")):
             try:
