@@ -194,6 +194,17 @@ async def test_copy_of_a_folder_with_all_that_is_in_it(sites, mover):
     assert told[-1].files_done == 5
 
 
+async def test_a_copy_can_be_repeated_under_its_exact_name(sites, mover):
+    sites.put("bnl", "set/a", b"a")
+    sites.put("bnl", "set/b", b"b")
+    sites.put("anl", "copy/a", b"a")
+    sites.put("anl", "copy/other", b"stays")
+    before = (sites.path("anl") / "copy/a").stat().st_mtime_ns
+    await mover.copy("bnl", "set", "anl", "copy", exact=True)
+    assert sites.files("anl") == {"copy/a": b"a", "copy/b": b"b", "copy/other": b"stays"}
+    assert (sites.path("anl") / "copy/a").stat().st_mtime_ns == before
+
+
 async def test_copy_refuses_what_cannot_be(sites, mover):
     sites.put("bnl", "set/a")
     with pytest.raises(PathRefused):

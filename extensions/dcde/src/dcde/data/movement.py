@@ -102,12 +102,20 @@ class Mover:
         return [MovedFile(f.path, a.size, a.mtime_ns, a.sha256) for f, a in zip(files, arrived, strict=True)]
 
     async def copy(
-        self, from_site: str, path: str, to_site: str, target: str, on_progress: OnProgress | None = None
+        self,
+        from_site: str,
+        path: str,
+        to_site: str,
+        target: str,
+        on_progress: OnProgress | None = None,
+        *,
+        exact: bool = False,
     ) -> Copied:
         """Copy a file or a folder with all that is in it; paths are relative to the person's own folder at each site.
 
         As with `cp -r`: a target that is a folder or ends with / receives the source under its own name; otherwise the
-        copy gets the target's name. Files of the same name are replaced.
+        copy gets the target's name. Files of the same name are replaced. With `exact` the target is the copy's name in
+        any case, so that a copy that was broken off can be repeated: what has arrived is not moved again.
 
         Raises:
             NotFound: There is no such source.
@@ -120,7 +128,8 @@ class Mover:
         if found is None:
             raise NotFound("there is no such file or folder", where=f"{from_site}:{path}")
         there = await look(target_link, wanted) if wanted else {"type": "folder"}
-        if target.endswith("/") or (there and there["type"] == "folder"):
+        into = target.endswith("/") or (there is not None and there["type"] == "folder")
+        if into and not exact:
             wanted = "/".join(part for part in (wanted, path.rpartition("/")[2]) if part)
         items = [Item(path, wanted, found["size"], found["mtime_ns"])]
         folders: list[str] = []

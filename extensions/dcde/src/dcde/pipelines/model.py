@@ -1,8 +1,8 @@
 """What a pipeline is once all its parameters are known: plain, frozen, checked data.
 
 A template turns a person's parameters into a `RunPlan`; the runner places its steps on sites, moves what is missing
-and runs them. Nothing here knows RELION, Slurm or a site. Text that becomes part of a command or a path at a site is held
-to a safe alphabet, because applications such as RELION hand file names to shells of their own.
+and runs them. Nothing here knows RELION, Slurm or a site. Text that becomes part of a command or a path at a site is
+held to a safe alphabet, because applications such as RELION hand file names to shells of their own.
 """
 
 from __future__ import annotations
