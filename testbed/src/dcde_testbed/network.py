@@ -40,6 +40,9 @@ def build(sites: Sequence[Site], api_ports: Iterable[int]) -> None:
     machines = [namespace(site.name, machine) for site in sites for machine in site.machines]
     created = [f"netns add {name}" for name in (WAN, *lans.values(), *machines)]
     _batch(None, ["link set lo up", f"addr add {PEOPLE_ADDRESS}/32 dev lo", "netns attach hub 1", *created])
+    for name in ("hub", WAN, *lans.values(), *machines):
+        # Version 4 only: what the kernel says by itself over version 6 would stir the counters.
+        inside(name, ["sysctl", "-e", "-qw", "net.ipv6.conf.default.disable_ipv6=1"])
 
     wan = ["link set lo up", "link add br0 type bridge", "link set br0 up", *_plug("p-hub", "wan", "hub")]
     for site in sites:

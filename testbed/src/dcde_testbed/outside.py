@@ -31,6 +31,8 @@ from dcde_testbed.supervisor import PATH, first_child, open_log
 
 UP_SECONDS = 600.0
 _INSIDE = "inside"
+_ours: dict[Path, subprocess.Popen[bytes]] = {}
+"""Worlds started by this very process, whose end it has to collect."""
 _FOLDERS = ("logs", "door", "onboarding", "sample-data")
 _FILES = ("registry.yaml", "world.json")
 
@@ -143,6 +145,7 @@ def up(options: Options, tell: Callable[[dict[str, Any]], None]) -> None:
     lock = _lock(state)
     if lock is None:
         raise WorldError(f"a world is up in {state} already")
+    _collect(state)
     with lock:
         (state / "pid").unlink(missing_ok=True)
         memory.forget(state)
@@ -209,6 +212,7 @@ def _follow(reader: IO[bytes], process: subprocess.Popen[bytes], state: Path, te
                 raise WorldError(message["failed"])
             tell(message)
             if message.get("ready"):
+                _ours[state] = process
                 return
         raise WorldError(f"the world ended while starting; see {state / 'world.log'}")
     except BaseException:
@@ -248,6 +252,7 @@ def _end(process: subprocess.Popen[bytes], state: Path) -> None:
 def down(state: Path, seconds: float = 6.0) -> bool:
     """End the world in order, by force after `seconds`. False when none was up. Raises WorldError if it stays."""
     if not is_up(state):
+        _collect(state)
         if state.is_dir():
             memory.forget(state)
         return False
@@ -267,8 +272,15 @@ def down(state: Path, seconds: float = 6.0) -> bool:
             time.sleep(0.02)
     if is_up(state):
         raise WorldError(f"the world in {state} did not end")
+    _collect(state)
     memory.forget(state)
     return True
+
+
+def _collect(state: Path) -> None:
+    process = _ours.pop(state.resolve(), None)
+    if process is not None:
+        process.wait(10)
 
 
 def wait_until_down(state: Path) -> None:
