@@ -290,6 +290,10 @@ async def test_consent_belongs_to_one_browser_and_one_answer(
     url = federation.settings.url("proxy", "/consent")
     async with Browser(federation, authority) as other:
         assert (await other.open(url, data={"ticket": ticket, "decision": "allow"})).status == 400
+        own = await other.sign_in(await other.to_sign_in("Pacific"), "visitor")
+        stolen = await other.submit(own, ticket=ticket, decision="allow")
+        assert stolen.status == 400
+        assert stolen.callback is None
     assert (await browser.open(f"{url}?{urlencode({'ticket': ticket, 'decision': 'allow'})}")).status == 400
     evil = {"Origin": "https://evil.example"}
     assert (await browser.open(url, data={"ticket": ticket, "decision": "allow"}, headers=evil)).status == 400
@@ -377,3 +381,21 @@ async def test_the_files_are_private(federation: Federation) -> None:
     assert private.stat().st_mode & 0o777 == 0o700
     for path in private.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+async def test_of_two_logins_in_one_browser_the_later_one_works(browser: Browser) -> None:
+    first = await browser.to_sign_in("Pacific", state="first-login-state")
+    second = await browser.to_sign_in("Brookhaven")
+    _, claims = await browser.claims(await browser.sign_in(second, "pnovak"))
+    assert claims["uid"] == "dcde1000003"
+    late = await browser.sign_in(first, "drivers")
+    assert late.callback is None
+    assert "could not be finished" in late.text
+
+
+async def test_the_earlier_of_two_logins_never_becomes_the_later_one(browser: Browser) -> None:
+    first = await browser.to_sign_in("Pacific", state="first-login-state")
+    await browser.to_sign_in("Brookhaven")
+    back = await browser.sign_in(first, "drivers")
+    assert back.callback is not None
+    assert back.callback["error"] == "access_denied"
