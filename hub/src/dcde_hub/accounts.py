@@ -12,6 +12,7 @@ import logging
 import os
 import pwd
 import stat
+import subprocess
 from pathlib import Path
 
 from dcde_hub.errors import AccountRefused
@@ -80,7 +81,7 @@ class Accounts:
         if _group_by_gid(member.uid_number) is None:
             await _run("groupadd", "--gid", uid, "--", name)
         home = str(self._home_root / name)
-        settings = ("HOME_MODE=0700", "SUB_UID_COUNT=0", "SUB_GID_COUNT=0", "CREATE_MAIL_SPOOL=no")
+        settings = ("HOME_MODE=0700", "SUB_UID_COUNT=0", "SUB_GID_COUNT=0")
         await _run(
             "useradd", "--uid", uid, "--gid", uid, "--home-dir", home, "--create-home", "--shell", self._shell,
             "--no-log-init", *(word for setting in settings for word in ("--key", setting)), "--", name,
@@ -130,10 +131,9 @@ def _group_by_gid(gid: int) -> str | None:
 
 
 async def _run(*argv: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    done = await asyncio.to_thread(
+        subprocess.run, argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30
     )
-    output, _ = await process.communicate()
-    if process.returncode:
-        text = output.decode(errors="replace").strip()
+    if done.returncode:
+        text = done.stdout.decode(errors="replace").strip()
         raise AccountRefused(f"{argv[0]} failed: {text}", where=argv[-1], remedy=_MEND)

@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import NoReturn
 
 NEWNS, NEWIPC, NEWPID, NEWNET = 0x0002_0000, 0x0800_0000, 0x2000_0000, 0x4000_0000  # linux/sched.h
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8  # linux/mount.h; the same numbers as in statvfs
+MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 32, 4096, 8192, 16384, 1 << 18
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 EMPTIED = ("/home", "/mnt", "/media", "/opt", "/root", "/run", "/srv", "/var", "/etc/dcde")
 WRITABLE = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # made private here
@@ -245,27 +247,33 @@ def _network(specification: Specification) -> None:
 
 def _furnish(specification: Specification) -> None:
     """Empty what the person shall not see, and put back what they shall."""
-    _mount("--make-rprivate", "/")
+    _mount("none", "/", flags=MS_REC | MS_PRIVATE)
     kept = [specification.home, *(folder for folder in specification.keep if os.path.isdir(folder))]
     store = "/mnt"
-    _mount("-t", "tmpfs", "-o", "mode=0700", "room", store)
+    _mount("room", store, "tmpfs", data="mode=0700")
     for number, folder in enumerate(kept):
         os.mkdir(f"{store}/{number}")
-        _mount("--bind", folder, f"{store}/{number}")
+        _mount(folder, f"{store}/{number}", flags=MS_BIND)
     for folder in EMPTIED:
         if folder != store and os.path.isdir(folder):
-            _mount("-t", "tmpfs", "-o", "mode=0755,nosuid,nodev,size=1m", "room", folder)
+            _mount("room", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
     for folder in WRITABLE:
         os.makedirs(folder, exist_ok=True)
-        _mount("-t", "tmpfs", "-o", "mode=1777,nosuid,nodev", "room", folder)
+        _mount("room", folder, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
     for number, folder in enumerate(kept):
         os.makedirs(folder, exist_ok=True)
-        _mount("--move", f"{store}/{number}", folder)
-        if folder != specification.home:
-            _mount("-o", "remount,bind,ro,nosuid,nodev", folder)
-    _call("umount", store)
-    _mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666,mode=0620", "devpts", "/dev/pts")
-    _mount("-t", "proc", "-o", "nosuid,nodev,noexec,hidepid=2", "proc", "/proc")
+        _mount(f"{store}/{number}", folder, flags=MS_MOVE)
+        _restrict(folder, 0 if folder == specification.home else MS_RDONLY)
+    if _libc.umount2(store.encode(), 0):
+        raise RoomError(f"umount {store}: {os.strerror(ctypes.get_errno())}")
+    _mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+    _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=2")
+
+
+def _restrict(folder: str, flags: int) -> None:
+    """Take rights from a bind mount. What it has already must be said again, or a user namespace may not do it."""
+    present = os.statvfs(folder).f_flag & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    _mount("none", folder, flags=MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | present | flags)
 
 
 def _become(specification: Specification, grouped: bool) -> None:
@@ -324,8 +332,9 @@ def _prctl(option: int, value: int) -> None:
         raise RoomError(f"prctl({option}): {os.strerror(ctypes.get_errno())}")
 
 
-def _mount(*argv: str) -> None:
-    _call("mount", *argv)
+def _mount(source: str, target: str, kind: str = "none", flags: int = 0, data: str = "") -> None:
+    if _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode()):
+        raise RoomError(f"mount {source} at {target}: {os.strerror(ctypes.get_errno())}")
 
 
 def _ip(*argv: str) -> None:

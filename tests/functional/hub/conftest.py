@@ -9,6 +9,7 @@ services            signer, broker and keeper as real processes beside `hub`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pwd
@@ -138,7 +139,9 @@ class Workshop:
     """Where one hub keeps its things in a test."""
 
     folder: Path
-    ports: dict[str, int] = field(default_factory=lambda: {n: free_port() for n in ("public", "proxy", "hub", "broker", "keeper")})
+    ports: dict[str, int] = field(
+        default_factory=lambda: {n: free_port() for n in ("public", "proxy", "hub", "broker", "keeper")}
+    )
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -159,7 +162,15 @@ class Workshop:
             **(env or {}),
         }
         with open(self.folder / f"{name}.log", "ab") as log:
-            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, cwd=self.folder, start_new_session=True)
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=self.folder,
+                start_new_session=True,
+            )
         self.processes.append(process)
         return process
 
@@ -177,10 +188,8 @@ class Workshop:
                 process.kill()
                 process.wait()
         for file in self.folder.glob("stub-*.pid"):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(int(file.read_text()), signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
 
 PEOPLE = {
@@ -236,7 +245,7 @@ a.places = {{"enrollment": "https://registry.example/enroll", "profile": "https:
 c.JupyterHub.template_vars = {{"dcde_institutions": ["PNNL (sample)"], "dcde_places": a.places}}
 """
 
-STUB = '''
+STUB = """
 import json, os, urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -255,7 +264,7 @@ for suffix, text in (("env", json.dumps(dict(os.environ))), ("pid", str(os.getpi
     (folder / f"stub-{name}.{suffix}").write_text(text)
 url = urllib.parse.urlparse(os.environ["JUPYTERHUB_SERVICE_URL"])
 ThreadingHTTPServer((url.hostname, url.port), Answer).serve_forever()
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +285,10 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
         "dtn": {"host": "localhost"}, "nodes": 2, "cores_per_node": 2, "memory_mb_per_node": 1000, "allocations": ["dcde"],
         "partitions": [{"name": "batch", "max_walltime_minutes": 60}], "worker_interpreter": "/usr/bin/python3",
     }  # fmt: skip
-    accounts = {"bnl-sdcc": {"dcde1000001": "u12345", "dcde1000005": "u5"}, "ornl-cades": {"dcde1000001": "d7c", "dcde1000002": "mt9"}}
+    accounts = {
+        "bnl-sdcc": {"dcde1000001": "u12345", "dcde1000005": "u5"},
+        "ornl-cades": {"dcde1000001": "d7c", "dcde1000002": "mt9"},
+    }
     write_sites(shop.folder / "sites", {site: facts | {"mapfile": mapfile} for site, mapfile in accounts.items()})
     yield shop
     shop.end()
@@ -323,7 +335,12 @@ def hub(workshop: Workshop, proxy_like_cilogon: ProxyLikeCilogon) -> Iterator[Hu
     assert node and PROXY.exists(), "the node environment is not built"
     at = {name: f"http://127.0.0.1:{port}" for name, port in workshop.ports.items()}
     (workshop.folder / "stub.py").write_text(textwrap.dedent(STUB))
-    plan = at | {"folder": str(workshop.folder), "op": proxy_like_cilogon.url, "registry": str(workshop.registry), "stub": str(workshop.folder / "stub.py")}
+    plan = at | {
+        "folder": str(workshop.folder),
+        "op": proxy_like_cilogon.url,
+        "registry": str(workshop.registry),
+        "stub": str(workshop.folder / "stub.py"),
+    }
     (workshop.folder / "jupyterhub_config.py").write_text(HUB_CONFIGURATION.format(plan=json.dumps(plan)))
     workshop.start(
         "proxy", node, str(PROXY), "--ip", "127.0.0.1", "--port", str(workshop.ports["public"]), "--api-ip", "127.0.0.1", "--api-port",
@@ -332,7 +349,9 @@ def hub(workshop: Workshop, proxy_like_cilogon: ProxyLikeCilogon) -> Iterator[Hu
     )  # fmt: skip
 
     def start() -> subprocess.Popen[bytes]:
-        return workshop.start("hub", sys.executable, "-m", "jupyterhub", "-f", str(workshop.folder / "jupyterhub_config.py"))
+        return workshop.start(
+            "hub", sys.executable, "-m", "jupyterhub", "-f", str(workshop.folder / "jupyterhub_config.py")
+        )
 
     running = Hub(at["public"], f"{at['hub']}/hub/api", workshop, proxy_like_cilogon, start(), start)
     running.wait_up()
@@ -358,7 +377,19 @@ def services(hub: Hub) -> Services:
         "broker": common | {"port": shop.ports["broker"], "token_file": str(shop.folder / "secrets/broker"), "sites": str(shop.folder / "sites"), "signer_socket": str(socket_path)},
         "keeper": common | {"port": shop.ports["keeper"], "token_file": str(shop.folder / "secrets/keeper"), "database": str(shop.folder / "keeper.sqlite"), "interval_seconds": 0.3, "backoff_seconds": 0.5},
     }  # fmt: skip
-    shop.start("signer", sys.executable, "-m", "dcde_hub.signer", "run", "--keys", str(shop.folder / "keys"), "--socket", str(socket_path), "--broker", me)
+    shop.start(
+        "signer",
+        sys.executable,
+        "-m",
+        "dcde_hub.signer",
+        "run",
+        "--keys",
+        str(shop.folder / "keys"),
+        "--socket",
+        str(socket_path),
+        "--broker",
+        me,
+    )
     for name, content in files.items():
         (shop.folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
         shop.start(name, sys.executable, "-m", f"dcde_hub.{name}", str(shop.folder / f"{name}.yaml"))
@@ -366,7 +397,10 @@ def services(hub: Hub) -> Services:
 
     def answer() -> bool:
         try:
-            return all(httpx.get(f"{url}/health").status_code == 200 for url in (at.broker, at.keeper)) and socket_path.exists()
+            return (
+                all(httpx.get(f"{url}/health").status_code == 200 for url in (at.broker, at.keeper))
+                and socket_path.exists()
+            )
         except httpx.TransportError:
             return False
 

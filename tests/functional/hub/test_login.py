@@ -44,7 +44,9 @@ def test_auth_state_is_encrypted_and_the_database_private(hub: Hub) -> None:
     with hub.browser() as browser:
         hub.log_in(browser, "drivers@pnnl.example", "dcde1000001")
     with sqlite3.connect(hub.workshop.folder / "hub.sqlite") as database:
-        state, info = database.execute("SELECT encrypted_auth_state, user_info FROM users WHERE name='dcde1000001'").fetchone()
+        state, info = database.execute(
+            "SELECT encrypted_auth_state, user_info FROM users WHERE name='dcde1000001'"
+        ).fetchone()
     assert state and b"upstream-" not in state and b"drivers@pnnl.example" not in state
     assert "PNNL (sample)" in info and "refeds.org/profile/sfa" in info and "upstream-" not in info
 
@@ -104,7 +106,14 @@ def test_broken_registry_keeps_the_last_good_one(hub: Hub) -> None:
     with hub.browser() as browser:
         hub.log_in(browser, "drivers@pnnl.example", "dcde1000001")
         hub.workshop.registry.write_text("people: [{dcde_id: dcde10000")
-        wait_for(lambda: browser.get("/hub/token").url.path == "/hub/token" and "the last good one stays" in hub.workshop.log("hub"), "said so", 10)
+        wait_for(
+            lambda: (
+                browser.get("/hub/token").url.path == "/hub/token"
+                and "the last good one stays" in hub.workshop.log("hub")
+            ),
+            "said so",
+            10,
+        )
         assert hub.log_in(browser, "drivers@pnnl.example", "dcde1000001").status_code == 200
 
 

@@ -103,7 +103,9 @@ def make_key(folder: Path, kind: str = "ed25519") -> Key:
 
 
 def certificate(services: Services, server: Server, site: str, public_key: str) -> httpx.Response:
-    return httpx.post(f"{services.broker}/certificate", headers=server.headers, json={"site": site, "public_key": public_key})
+    return httpx.post(
+        f"{services.broker}/certificate", headers=server.headers, json={"site": site, "public_key": public_key}
+    )
 
 
 def error_of(answer: httpx.Response) -> dict[str, object]:
@@ -147,7 +149,9 @@ def test_certificate_says_no_more_than_it_must(services: Services, drivers: Serv
     body = answer.json()
     assert (body["account"], body["principal"]) == ("u12345", "dcde1000001@bnl-sdcc")
     assert before + 590 <= body["valid_before"] <= int(time.time()) + 600
-    shown = subprocess.run(["ssh-keygen", "-L", "-f", str(key.certified(body["certificate"]))], check=True, capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        ["ssh-keygen", "-L", "-f", str(key.certified(body["certificate"]))], check=True, capture_output=True, text=True
+    ).stdout
     lines = [line.strip() for line in shown.splitlines()]
     assert f'Key ID: "{REQUEST}"' in lines
     assert lines[lines.index("Principals:") + 1] == "dcde1000001@bnl-sdcc"
@@ -159,7 +163,10 @@ def test_certificate_says_no_more_than_it_must(services: Services, drivers: Serv
 
 
 def test_each_site_has_an_authority_of_its_own(drivers: Server) -> None:
-    keys = [(drivers.folder / f"onboarding/{site}/user_ca.pub").read_text().split()[1] for site in ("bnl-sdcc", "ornl-cades")]
+    keys = [
+        (drivers.folder / f"onboarding/{site}/user_ca.pub").read_text().split()[1]
+        for site in ("bnl-sdcc", "ornl-cades")
+    ]
     assert keys[0] != keys[1]
     for file in (drivers.folder / "keys").glob("*.key"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -191,9 +198,16 @@ def test_other_key_types_are_refused(services: Services, drivers: Server, tmp_pa
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"status": "suspended"}, "suspended"), ({"policies": {}}, "aup/2"), ({"groups": []}, "group"), (None, "not known")],
+    [
+        ({"status": "suspended"}, "suspended"),
+        ({"policies": {}}, "aup/2"),
+        ({"groups": []}, "group"),
+        (None, "not known"),
+    ],
 )
-def test_revocation_acts_at_once(hub: Hub, services: Services, change: dict[str, object] | None, words: str, tmp_path: Path) -> None:
+def test_revocation_acts_at_once(
+    hub: Hub, services: Services, change: dict[str, object] | None, words: str, tmp_path: Path
+) -> None:
     leaver = start_server(hub, "leaver@bnl.example", "dcde1000005")
     key = make_key(tmp_path)
     assert certificate(services, leaver, "bnl-sdcc", key.public).status_code == 200
@@ -208,7 +222,10 @@ def test_revocation_acts_at_once(hub: Hub, services: Services, change: dict[str,
 def test_only_a_servers_own_token_opens_the_broker(hub: Hub, services: Services, drivers: Server) -> None:
     assert httpx.get(f"{services.broker}/me").status_code == 401
     assert httpx.get(f"{services.broker}/me", headers={"Authorization": "token 0123456789abcdef"}).status_code == 401
-    assert httpx.get(f"{services.broker}/me", params={"token": drivers.environment["JUPYTERHUB_API_TOKEN"]}).status_code == 401
+    assert (
+        httpx.get(f"{services.broker}/me", params={"token": drivers.environment["JUPYTERHUB_API_TOKEN"]}).status_code
+        == 401
+    )
     own = (hub.workshop.folder / "secrets/broker").read_text().strip()
     assert httpx.get(f"{services.broker}/me", headers={"Authorization": f"token {own}"}).status_code == 403
 
@@ -243,7 +260,12 @@ def test_signer_answers_the_broker_only(drivers: Server) -> None:
     os.link(socket_path, with_access)
     try:
         shown = subprocess.run(
-            ["/usr/bin/python3", "-I", "-c", program, str(with_access)], check=True, capture_output=True, text=True, user=entry.pw_uid, group=entry.pw_gid
+            ["/usr/bin/python3", "-I", "-c", program, str(with_access)],
+            check=True,
+            capture_output=True,
+            text=True,
+            user=entry.pw_uid,
+            group=entry.pw_gid,
         ).stdout
     finally:
         with_access.unlink()
@@ -310,12 +332,32 @@ def sshd(drivers: Server, tmp_path: Path) -> Iterator[int]:
 
 
 def ssh(port: int, key: Key) -> subprocess.CompletedProcess[str]:
-    options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes", "IdentityAgent=none", "LogLevel=ERROR"]
-    argv = ["ssh", "-F", "none", *(word for option in options for word in ("-o", option)), "-i", str(key.path), "-p", str(port)]
-    return subprocess.run([*argv, f"{getpass.getuser()}@127.0.0.1", "echo in"], capture_output=True, text=True, timeout=30)
+    options = [
+        "BatchMode=yes",
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "IdentitiesOnly=yes",
+        "IdentityAgent=none",
+        "LogLevel=ERROR",
+    ]
+    argv = [
+        "ssh",
+        "-F",
+        "none",
+        *(word for option in options for word in ("-o", option)),
+        "-i",
+        str(key.path),
+        "-p",
+        str(port),
+    ]
+    return subprocess.run(
+        [*argv, f"{getpass.getuser()}@127.0.0.1", "echo in"], capture_output=True, text=True, timeout=30
+    )
 
 
-def test_sshd_accepts_the_certificate_of_its_site_only(services: Services, drivers: Server, sshd: int, tmp_path: Path) -> None:
+def test_sshd_accepts_the_certificate_of_its_site_only(
+    services: Services, drivers: Server, sshd: int, tmp_path: Path
+) -> None:
     for number, (site, expected) in enumerate((("bnl-sdcc", 0), ("ornl-cades", 255))):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -358,7 +400,9 @@ def test_keeper_leaves_servers_that_nobody_needs(hub: Hub, services: Services, m
     assert hub.workshop.log("keeper").count("starting the server") == rounds
 
 
-def test_keeper_stops_the_server_of_a_person_who_left_and_does_not_bring_it_back(hub: Hub, services: Services, drivers: Server) -> None:
+def test_keeper_stops_the_server_of_a_person_who_left_and_does_not_bring_it_back(
+    hub: Hub, services: Services, drivers: Server
+) -> None:
     assert needed(services, drivers, "r8").status_code == 204
     hub.workshop.people(PEOPLE["drivers"] | {"status": "suspended"})
     wait_for(lambda: not drivers.alive(), "the server is stopped", 30)
