@@ -163,7 +163,12 @@ class SchedulerError(SiteError):
 
 
 class JobError(DcdeError):
-    """A batch job did not end as it should."""
+    """A batch job did not end as it should.
+
+    `result` is the result.json of the job, when it left one.
+    """
+
+    result: dict[str, Any] | None = None
 
 
 class JobFailed(JobError):
