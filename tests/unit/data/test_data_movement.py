@@ -180,6 +180,7 @@ async def test_copy_of_a_file(sites, mover):
 async def test_copy_of_a_folder_with_all_that_is_in_it(sites, mover):
     for name in ("a[1].star", "deep/er/b", ".hidden", "$(touch pwned)"):
         sites.put("bnl", f"set/{name}", name.encode())
+    sites.put("bnl", "set/.a1b2.dcde-part", b"half writ")
     (sites.path("bnl") / "set/empty").mkdir()
     (sites.path("bnl") / "set/link").symlink_to("deep/er/b")
     (sites.path("bnl") / "set/gone").symlink_to("nowhere")

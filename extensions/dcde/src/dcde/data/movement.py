@@ -25,6 +25,9 @@ from dcde.errors import DiskFull, MovementError, NotFound, PathRefused
 LIST_LIMIT = 20_000
 """How many entries of one folder are copied at most; what a site's agent lists in one answer."""
 
+HALF_WRITTEN = ".dcde-part"
+"""How the name of a file ends that an agent is still writing, or was when it was killed."""
+
 
 @dataclass(frozen=True)
 class MoveFile:
@@ -233,6 +236,8 @@ async def _tree(link: FileLink, path: str, target: str) -> tuple[list[Item], lis
         if answer["truncated"]:
             raise MovementError(f"a folder with more than {LIST_LIMIT} entries cannot be copied", where=here)
         for entry in answer["entries"]:
+            if entry["name"].endswith(HALF_WRITTEN):
+                continue
             source = "/".join(part for part in (here, entry["name"]) if part)
             below = "/".join(part for part in (there, entry["name"]) if part)
             if entry["type"] == "folder":

@@ -12,13 +12,17 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, S
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from dcde.errors import ChecksumMismatch, LinkLost, MovementError, NotFound
+from dcde.errors import AgentRestarted, ChecksumMismatch, LinkLost, MovementError, NotFound
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PARALLEL = 8
 """How many files move at once between two sites, so that many small ones do not wait for each other's round trips."""
+
+PARALLEL_IN_ALL = 32
+"""How many files move at once in all. Each holds a place at both of its links, so this must stay well below the number
+of places of a link: otherwise movements in opposite directions could wait for each other for ever."""
 
 ATTEMPTS = 3
 """How often a file is sent when what arrives differs from what was sent."""
@@ -49,6 +53,10 @@ OnMoved = Callable[[int, int], None]
 
 Links = Callable[[str], FileLink]
 """Returns the link to the site of that name."""
+
+
+LOST = (LinkLost, AgentRestarted)
+"""What is raised when the link was lost: the answer is not known, and the question can be asked again."""
 
 
 @dataclass(frozen=True)
@@ -93,25 +101,36 @@ class LinkTransfer:
     def __init__(self, links: Links, *, parallel: int = PARALLEL) -> None:
         self._links = links
         self._parallel = parallel
+        self._places = asyncio.Semaphore(PARALLEL_IN_ALL)
 
     async def move(self, items: Sequence[Item], from_site: str, to_site: str, on_progress: OnMoved) -> list[Arrived]:
         """Move all items; see `Transfer.move`."""
         source, target = self._links(from_site), self._links(to_site)
         folders = sorted({item.target.rpartition("/")[0] for item in items} - {""})
         await in_parallel([patient(target, _make_folder(target, folder)) for folder in folders], self._parallel)
-        work = [_Move(source, target, item, on_progress, f"{from_site} to {to_site}").run for item in items]
+        where = f"{from_site} to {to_site}"
+        work = [_Move(source, target, item, on_progress, where, self._places).run for item in items]
         return await in_parallel(work, self._parallel)
 
 
 class _Move:
     """One file on its way."""
 
-    def __init__(self, source: FileLink, target: FileLink, item: Item, on_progress: OnMoved, where: str) -> None:
+    def __init__(
+        self,
+        source: FileLink,
+        target: FileLink,
+        item: Item,
+        on_progress: OnMoved,
+        where: str,
+        places: asyncio.Semaphore,
+    ) -> None:
         self._source = source
         self._target = target
         self._item = item
         self._on_progress = on_progress
         self._where = f"{item.source}, {where}"
+        self._places = places
         self._offset = 0
 
     async def run(self) -> Arrived:
@@ -119,10 +138,11 @@ class _Move:
         mismatches = 0
         while True:
             try:
-                arrived = await self._once()
+                async with self._places:
+                    arrived = await self._once()
                 self._on_progress(0, 1)
                 return arrived
-            except LinkLost as error:
+            except LOST as error:
                 log.info("%s: waiting for the link: %s", self._where, error)
                 self._start_again()
                 await self._source.up()
@@ -182,7 +202,7 @@ class _Move:
                     self._on_progress(len(chunk), 0)
                     yield chunk
                 break
-            except LinkLost as error:
+            except LOST as error:
                 log.info("%s: reading goes on when the link is back: %s", self._where, error)
                 await self._source.up()
                 await self._unchanged()
@@ -209,7 +229,7 @@ def patient(link: FileLink, work: Callable[[], Coroutine[Any, Any, T]]) -> Calla
         while True:
             try:
                 return await work()
-            except LinkLost:
+            except LOST:
                 await link.up()
 
     return run

@@ -30,6 +30,9 @@ from dcde.jobs.status import (
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+POLL_LIMIT_S = 15.0
+"""After so long without an answer the jobs of a site are shown as unknown."""
+
 
 class JobLink(Protocol):
     """What is needed of a link to a site."""
@@ -214,7 +217,7 @@ class DurableJobs:
         """Ask for all keys at once and act on the answers; return whether anything has changed."""
         before = [f.status for f in watched]
         try:
-            answers = await self._link.call("poll", timeout=30, keys=[f.key for f in watched])
+            answers = await self._link.call("poll", timeout=POLL_LIMIT_S, keys=[f.key for f in watched])
         except DcdeError as error:
             for followed in watched:
                 followed.tell(replace(followed.status, state="unknown", reason=str(error)))
