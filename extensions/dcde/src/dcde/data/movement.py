@@ -122,11 +122,15 @@ class Mover:
 
         Raises:
             NotFound: There is no such source.
-            PathRefused: A folder was to be copied into itself.
+            PathRefused: A path leaves the folder, or a folder was to be copied into itself.
             DiskFull: There is not enough room.
         """
         source_link, target_link = self._links(from_site), self._links(to_site)
-        path, wanted = path.strip("/"), target.strip("/")
+        for given, site in ((path, from_site), (target, to_site)):
+            if given.startswith("/"):
+                remedy = "Leave the first / away: paths begin at your own folder there."
+                raise PathRefused("the path is absolute", where=f"{site}:{given}", remedy=remedy)
+        path, wanted = path.rstrip("/"), target.rstrip("/")
         found = await look(source_link, path)
         if found is None:
             raise NotFound("there is no such file or folder", where=f"{from_site}:{path}")
