@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from dcde.errors import DcdeError
-from dcde_models.logs import new_request_id
+from dcde_models.logs import new_request_id, request_id
 
 from .relay import Relay
 
@@ -75,11 +75,12 @@ class EventFan:
         pause = FIRST_PAUSE
         while True:
             try:
-                async with self._relay.connection():
+                if await self._relay.answers():
                     self._say({"type": "runner", "state": "up"})
                     pause = FIRST_PAUSE
-                async for event in self._relay.watch(request=new_request_id()):
-                    self._hand_out(event)
+                    request_id.set(new_request_id())
+                    async for event in self._relay.watch():
+                        self._hand_out(event)
             except DcdeError as error:
                 self._log.debug("DCDE: events are interrupted: %s", error)
             self._say({"type": "runner", "state": "away"})

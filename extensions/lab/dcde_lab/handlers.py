@@ -48,7 +48,7 @@ class _Handler(ExtensionHandlerMixin, APIHandler):
         """Carry out an operation of the runner."""
         if self.extensionapp.relay is None:
             raise not_connected()
-        return await self.extensionapp.relay.call(op, args, request=self.request_id)
+        return await self.extensionapp.relay.ask(op, args, request=self.request_id)
 
     def refuse(self, error: DcdeError) -> None:
         """Answer with an error of the runner."""

@@ -18,6 +18,7 @@ from dcde.errors import DcdeError
 
 from .relay import Relay
 
+_TETHER = (sys.executable, "-m", "dcde_lab.tether")
 RUNNER = (sys.executable, "-m", "dcde.runner")
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 STEADY = 60.0
@@ -80,24 +81,21 @@ class RunnerSupervisor:
 
     async def _use_existing(self) -> None:
         """Stay with a runner that somebody else started, such as the keeper or a command, as long as it is there."""
-        gone = asyncio.create_task(self.relay.until_gone())
+        if not await self.relay.answers():
+            return
+        self.state, self.reason = "up", ""
+        self.log.info("DCDE: a runner is at work already; it is used")
         try:
-            await asyncio.wait({gone}, timeout=0.2)
-            if not gone.done():
-                self.state, self.reason = "up", ""
-                self.log.info("DCDE: a runner is at work already; it is used")
-            await gone
+            await self.relay.until_gone()
         except DcdeError as error:
             if not error.retry:
                 raise
-        finally:
-            gone.cancel()
 
     async def _run_own(self) -> None:
         if self.state != "away":
             self.state = "starting"
         process = self._process = await asyncio.create_subprocess_exec(
-            *self.command, stdin=asyncio.subprocess.PIPE, stdout=_STDERR, cwd=Path.home(), env=dict(os.environ)
+            *_TETHER, str(os.getpid()), *self.command, stdin=asyncio.subprocess.PIPE, stdout=_STDERR, cwd=Path.home()
         )
         assert process.stdin is not None  # noqa: S101  a pipe was asked for
         process.stdin.write(json.dumps(dict(self.first_line)).encode() + b"\n")
@@ -114,7 +112,7 @@ class RunnerSupervisor:
         """Say `up` as soon as the new runner listens. Its first moment is known only by trying."""
         while True:
             with contextlib.suppress(DcdeError):
-                async with self.relay.connection():
+                if await self.relay.answers():
                     self.state, self.reason = "up", ""
                     return
             await asyncio.sleep(0.1)

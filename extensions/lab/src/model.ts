@@ -39,7 +39,7 @@ export class Model {
     this._poll = new Poll({
       auto: false,
       factory: () => this.refresh(),
-      frequency: { interval: WITHOUT_EVENTS, backoff: true, max: 30000 },
+      frequency: { interval: WITHOUT_EVENTS, backoff: true, max: WITH_EVENTS },
       standby: 'when-hidden'
     });
   }

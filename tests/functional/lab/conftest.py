@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import dcde_lab
 import pytest
 
 HERE = Path(__file__).parent
@@ -116,6 +117,20 @@ def _environment(tmp: Path, runtime: Path, connected: bool) -> dict[str, str]:
     return {**kept, **folders, **lab, **own, **(hub if connected else {})}
 
 
+def _offer_panel(data: Path) -> None:
+    """Let JupyterLab find the built panel: the one in the tree, or the one that is installed."""
+    places = [
+        Path(dcde_lab.__file__).parent / "labextension",
+        Path(sys.prefix) / "share/jupyter/labextensions/@dcde/lab",
+    ]
+    built = next((place for place in places if (place / "package.json").exists()), None)
+    assert built is not None, "The panel is not built; run: pip wheel extensions/lab"
+    link = data / "labextensions/@dcde/lab"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+        link.symlink_to(built)
+
+
 @pytest.fixture
 def lab_server(tmp_path: Path) -> Iterator[Callable[..., LabServer]]:
     """Return a function that starts a server."""
@@ -134,6 +149,8 @@ def lab_server(tmp_path: Path) -> Iterator[Callable[..., LabServer]]:
             "--ServerApp.base_url=/user/ada/",
             *(f"--DcdeExtension.runner_command={part}" for part in runner),
         ]
+        if lab:
+            _offer_panel(tmp_path / "data")
         with log.open("wb") as out:
             process = subprocess.Popen(
                 argv, stdout=out, stderr=out, env=_environment(tmp_path, runtime, connected) | environment, cwd=tmp_path

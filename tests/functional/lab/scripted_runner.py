@@ -122,11 +122,9 @@ def site(name: str, title: str, account: str, **changes: Any) -> dict[str, Any]:
         "free": {"total": 2_000_000_000_000, "available": 1_234_000_000_000},
         "allocations": [{"name": "dcde", "remaining_hours": 412.5}],
         "capabilities": [
-            {"action": "browse", "title": "Browse files", "allowed": True, "reason": "", "remedy": ""},
-            {"action": "transfer", "title": "Move data", "allowed": True, "reason": "", "remedy": ""},
-            {"action": "run", "title": "Run jobs", "allowed": True, "reason": "", "remedy": ""},
-            {"action": "gpu", "title": "Use GPUs", "allowed": False, "reason": "The group cryoem has no GPU time here.",
-             "remedy": "Ask the owner of the allocation dcde for GPU hours."},
+            {"action": "submit", "title": "run jobs", "allowed": True, "reason": "", "remedy": ""},
+            {"action": "transfer.read", "title": "read files", "allowed": True, "reason": "", "remedy": ""},
+            {"action": "transfer.write", "title": "write files", "allowed": True, "reason": "", "remedy": ""},
         ],
         "applications": {"relion": "3.1.3"},
         **changes,
@@ -175,7 +173,7 @@ class World:
             site("olcf-test", "OLCF test cluster", "", state="unavailable", queue=None, free=None, allocations=[],
                  login_host="", applications={}, reason="You have no account at this site.",
                  remedy="Ask for one at accounts@olcf.example; your group cryoem may have it.",
-                 capabilities=[{"action": "run", "title": "Run jobs", "allowed": False,
+                 capabilities=[{"action": "submit", "title": "run jobs", "allowed": False,
                                 "reason": "You have no account at this site.",
                                 "remedy": "Ask for one at accounts@olcf.example."}]),
         ]  # fmt: skip

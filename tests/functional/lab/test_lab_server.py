@@ -240,3 +240,13 @@ async def test_events_of_another_origin_are_refused(lab_server: Start):
         own = {"Origin": f"http://127.0.0.1:{server.port}", "Cookie": cookies}
         async with session.ws_connect(url, headers=own) as socket:
             assert (await socket.receive_json())["type"] == "runner"
+
+
+def test_the_runner_does_not_outlive_a_server_that_was_killed(lab_server: Start):
+    server = lab_server()
+    server.wait_for_runner()
+    server.process.kill()
+    server.process.wait(20)
+    assert (
+        wait_until(lambda: (server.runtime / "ended").exists() and (server.runtime / "ended").read_text()) == "SIGTERM"
+    )

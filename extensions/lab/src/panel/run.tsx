@@ -42,7 +42,7 @@ export function RunView({ id }: { id: string }): JSX.Element {
       {step ? (
         <>
           <Graph steps={run.steps} selected={step.id} onSelect={choose} />
-          <StepView key={`${run.id} ${step.id} ${step.attempt}`} run={run} step={step} />
+          <StepView key={`${step.id} ${step.attempt}`} run={run} step={step} onStay={() => choose(step.id)} />
           <Gallery run={run} />
         </>
       ) : (
@@ -90,7 +90,8 @@ function RunHead({ run, onProblem }: { run: IRun; onProblem: (problem: IProblem 
         <StateMark state={run.state} />
       </div>
       <p className="dcde-quiet">
-        {run.project} · {moment(run.created)} · {duration((run.ended ?? now) - run.created)}
+        {run.project} · {moment(run.created)} ·{' '}
+        <span className="dcde-whole">{duration((run.ended ?? now) - run.created)}</span>
       </p>
       {run.reason && <p className="dcde-Run-reason">{run.reason}</p>}
       <div className="dcde-Actions">

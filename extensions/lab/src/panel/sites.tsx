@@ -67,19 +67,27 @@ function Capabilities({ site }: { site: ISite }): JSX.Element | null {
   if (site.capabilities.length === 0) {
     return null;
   }
+  const allowed = site.capabilities.filter(item => item.allowed);
   return (
     <ul className="dcde-Capabilities" aria-label={`What you may do at ${site.title}`}>
-      {site.capabilities.map(item => (
-        <li key={item.action} data-action={item.action} data-allowed={item.allowed}>
-          <StateIcon state={item.allowed ? 'done' : 'failed'} />
-          <span>
-            {item.allowed ? 'You may ' : 'You may not '}
-            {item.title}.
-            {!item.allowed && item.reason && item.reason !== site.reason && <span className="dcde-quiet"> {item.reason}</span>}
-            {!item.allowed && item.remedy && item.remedy !== site.remedy && <span className="dcde-remedy"> {item.remedy}</span>}
-          </span>
+      {allowed.length > 0 && (
+        <li data-allowed="true">
+          <StateIcon state="done" />
+          <span>You may {inWords(allowed.map(item => item.title))}.</span>
         </li>
-      ))}
+      )}
+      {site.capabilities
+        .filter(item => !item.allowed)
+        .map(item => (
+          <li key={item.action} data-action={item.action} data-allowed="false">
+            <StateIcon state="failed" />
+            <span>
+              You may not {item.title}.
+              {item.reason && item.reason !== site.reason && <span className="dcde-quiet"> {item.reason}</span>}
+              {item.remedy && item.remedy !== site.remedy && <span className="dcde-remedy"> {item.remedy}</span>}
+            </span>
+          </li>
+        ))}
     </ul>
   );
 }
@@ -100,6 +108,11 @@ function queueOf(queue: NonNullable<ISite['queue']>): string {
 
 function nodesOf(queue: NonNullable<ISite['queue']>): string {
   return `${queue.nodes_idle} of ${queue.nodes_total} idle${queue.nodes_down ? `, ${queue.nodes_down} down` : ''}`;
+}
+
+function inWords(items: readonly string[]): string {
+  const last = items[items.length - 1];
+  return items.length > 1 ? `${items.slice(0, -1).join(', ')} and ${last}` : last;
 }
 
 function allocationOf(item: { name: string; remaining_hours: number | null }): string {

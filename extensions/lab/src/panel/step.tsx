@@ -1,6 +1,6 @@
 import * as React from 'react';
 import { problemOf } from '../api';
-import { duration, figure, moment, percent, size } from '../format';
+import { duration, figure, moment, size } from '../format';
 import { IRun, IStep } from '../types';
 import { useModel, useNow } from './hooks';
 import { LogView } from './log';
@@ -8,8 +8,15 @@ import { Fact, Notice, Progress, StateMark } from './pieces';
 
 const BUSY = ['queued', 'running', 'moving', 'unknown'];
 
+interface IStepView {
+  run: IRun;
+  step: IStep;
+  /** Somebody looks closer at this step: the view must not go on to the next one by itself. */
+  onStay: () => void;
+}
+
 /** Everything about one step, except its pictures, which stand together for the whole run. */
-export function StepView({ run, step }: { run: IRun; step: IStep }): JSX.Element {
+export function StepView({ run, step, onStay }: IStepView): JSX.Element {
   const model = useModel();
   const busy = BUSY.includes(step.state);
   const now = useNow(busy);
@@ -29,7 +36,7 @@ export function StepView({ run, step }: { run: IRun; step: IStep }): JSX.Element
           {step.why}
         </p>
       )}
-      {problem && <Notice problem={problem} />}
+      {problem && <Notice problem={{ ...problem, where: problem.where === step.id ? '' : problem.where }} />}
       {(step.problems ?? []).length > 0 && (
         <ul className="dcde-Problems" aria-label="Problems">
           {(step.problems ?? []).map((text, index) => (
@@ -42,7 +49,6 @@ export function StepView({ run, step }: { run: IRun; step: IStep }): JSX.Element
         <Fact name="Job">{[step.job_id, step.node && `on ${step.node}`].filter(Boolean).join(' ')}</Fact>
         <Fact name="Waited">{step.queued_at && step.started ? duration(step.started - step.queued_at) : null}</Fact>
         <Fact name="Time">{time(step, now)}</Fact>
-        <Fact name="Done">{step.state === 'running' ? percent(step.fraction) : null}</Fact>
         <Fact name="Moved">{step.bytes_moved ? size(step.bytes_moved) : null}</Fact>
         <Fact name="Attempt">{step.attempt > 1 ? step.attempt : null}</Fact>
         {metrics.map(([name, metric]) => (
@@ -52,7 +58,15 @@ export function StepView({ run, step }: { run: IRun; step: IStep }): JSX.Element
         ))}
       </dl>
       {began && (
-        <details className="dcde-Fold" onToggle={event => openLog((event.target as HTMLDetailsElement).open)}>
+        <details
+          className="dcde-Fold"
+          onToggle={event => {
+            openLog(event.currentTarget.open);
+            if (event.currentTarget.open) {
+              onStay();
+            }
+          }}
+        >
           <summary data-testid="dcde-log-toggle">Log</summary>
           {logOpen && <LogView run={run.id} step={step} live={busy} />}
         </details>

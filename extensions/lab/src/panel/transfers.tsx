@@ -1,6 +1,7 @@
 import * as React from 'react';
 import { asProblem, problemOf } from '../api';
 import { duration, rate, size } from '../format';
+import { Model } from '../model';
 import { IProblem, ITransfer } from '../types';
 import { useModel } from './hooks';
 import { Button, Notice, Progress, StateMark } from './pieces';
@@ -38,6 +39,12 @@ function order(transfer: ITransfer): number {
   return transfer.ended ?? (transfer.started ?? 1e11) + 1e11;
 }
 
+/** `bnl-sdcc:movies` as `BNL SDCC: movies`. */
+function place(model: Model, text: string): string {
+  const at = text.indexOf(':');
+  return at < 0 ? text : `${model.siteTitle(text.slice(0, at))}: ${text.slice(at + 1) || 'my folder'}`;
+}
+
 function TransferRow({ transfer }: { transfer: ITransfer }): JSX.Element {
   const model = useModel();
   const [problem, setProblem] = React.useState<IProblem | null>(null);
@@ -56,7 +63,7 @@ function TransferRow({ transfer }: { transfer: ITransfer }): JSX.Element {
     <div className="dcde-Transfer" data-testid="dcde-transfer" data-transfer={transfer.id} data-state={transfer.state}>
       <div className="dcde-Row-head">
         <span className="dcde-Transfer-what" title={`${transfer.source} → ${transfer.target}`}>
-          {transfer.source} <span aria-label="to">→</span> {transfer.target}
+          {place(model, transfer.source)} <span aria-label="to">→</span> {place(model, transfer.target)}
         </span>
         <StateMark state={transfer.state} />
       </div>
