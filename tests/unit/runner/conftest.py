@@ -5,15 +5,24 @@ hub: a real HTTP server with the broker's and the keeper's answers for one perso
 folders: a private state folder and a private runtime folder of a runner, as (state, runtime).
 start_runner: starts a `Runner` with that hub, in this process, and ends it after the test; returns it.
 client: a function that returns a `Client` of a runner.
+laboratories: three sites of `runner_cluster` by name, known to the hub, with the template `letters`.
+start_engine: starts a runner whose links lead to the laboratories; takes a `Power`.
 """
 
+import functools
 import tempfile
 from pathlib import Path
 
 import pytest
+import runner_cluster
 from aiohttp import web
 from dcde.client import Client
+from dcde.data.database import Database
+from dcde.jobs.durable import DurableJobs
+from dcde.pipelines.renderer import RENDERERS
+from dcde.runner import life
 from dcde.runner.process import FirstLine, Runner
+from runner_cluster import Laboratory, LaboratoryLink, Power
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 NAMES = ("bnl-sdcc", "ornl-cades", "anl-lcrc")
@@ -38,7 +47,10 @@ def descriptor(name, **changes):
             ],
         },
         "storage": {"root": "/storage"},
-        "applications": {"relion": {"version": "3.1.3", "programs": {"ctffind": "ctffind"}}},
+        "applications": {
+            "relion": {"version": "3.1.3", "programs": {"ctffind": "ctffind"}},
+            "writing": {"version": "1"},
+        },
     } | changes
 
 
@@ -154,3 +166,41 @@ async def start_runner(hub, folders):
 @pytest.fixture
 def client():
     return lambda runner: Client(runner.socket)
+
+
+@pytest.fixture
+def laboratories(hub, folders, tmp_path, monkeypatch):
+    monkeypatch.setitem(RENDERERS, "letters", runner_cluster.__name__)
+    monkeypatch.setattr(life, "LOOK_AGAIN", 0.05)
+    template = folders[0] / "templates" / "letters" / "template.yaml"
+    template.parent.mkdir(parents=True)
+    folders[0].chmod(0o700)
+    template.write_text(runner_cluster.TEMPLATE)
+    hub.add_sites(*NAMES)
+    return {name: Laboratory(tmp_path / name) for name in NAMES}
+
+
+@pytest.fixture
+def start_engine(start_runner, laboratories, monkeypatch):
+    submit = Database.submit
+
+    async def start(power=None):
+        power = power or Power()
+        links = {}
+
+        def link(site):
+            links[site.name] = LaboratoryLink(site, laboratories[site.name], power)
+            return links[site.name]
+
+        def guarded(database, operation):
+            if getattr(database, "power", None) is None:
+                database.power = power
+            return submit(database, operation) if database.power.passed() else runner_cluster.Future()
+
+        monkeypatch.setattr(Database, "submit", guarded)
+        jobs = functools.partial(DurableJobs, shortest=0.01, longest=0.02, grace=0.05)
+        runner = await start_runner(make_link=link, make_jobs=jobs)
+        runner.links = links
+        return runner
+
+    return start

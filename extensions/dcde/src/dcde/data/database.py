@@ -129,6 +129,9 @@ class Database:
                 try:
                     value = operation(connection)
                 except Exception as error:
+                    if not connection.in_transaction:
+                        # SQLite gave up the whole transaction, as it does when the disk is full.
+                        raise
                     connection.execute("ROLLBACK TO one")
                     connection.execute("RELEASE one")
                     future.set_exception(_understood(error, self.path))

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ class Engine:
         events: Where changes are told.
         keeper: Is told which runs are unfinished.
         folder: A private folder for Parsl.
+        make_jobs: Makes what follows the durable jobs over a link.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Engine:
         events: Events,
         keeper: Keeper,
         folder: Path,
+        make_jobs: Callable[[Link], DurableJobs] = DurableJobs,
     ) -> None:
         self.ledger = ledger
         self.sites = sites
@@ -65,6 +67,7 @@ class Engine:
         self._planner = planner
         self._events = events
         self._keeper = keeper
+        self._make_jobs = make_jobs
         self._flow = Flow(self._perform, self._succeeded, folder)
         self._runs: dict[int, LiveRun] = {}
         self._tasks: dict[str, Future[Any]] = {}
@@ -287,7 +290,7 @@ class Engine:
         link = self.sites.link(site)
         known = self._jobs.get(site)
         if known is None or known[0] is not link:
-            self._jobs[site] = known = (link, DurableJobs(link))
+            self._jobs[site] = known = (link, self._make_jobs(link))
         return known[1]
 
     def tell_step(self, run: LiveRun, step: StepRow) -> None:

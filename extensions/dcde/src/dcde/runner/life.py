@@ -28,6 +28,7 @@ from dcde.errors import (
     JobFailed,
     JobLost,
     LinkError,
+    RunnerError,
     SiteError,
 )
 from dcde.jobs.durable import DurableJobs
@@ -154,6 +155,12 @@ class StepLife:
                 await self._show("waiting", placement.reason)
             except DcdeError as error:
                 await self._show("waiting", await self._worth_waiting(error))
+            except (_CancelWanted, StepNotDone):
+                raise
+            except Exception as error:
+                log.exception("a step could not be prepared", extra=self._names)
+                await self._fail(_unforeseen(error))
+                raise StepNotDone from error
             await self._pause(wake)
 
     async def _worth_waiting(self, error: DcdeError) -> str:
@@ -239,10 +246,16 @@ class StepLife:
                     await self._fail(error, attempt)
                     raise StepNotDone from error
                 await self._show("unknown", f"The job cannot be looked for now: {error}")
+            except StepNotDone:
+                raise
             except DcdeError as error:
                 await self._show(
                     "unknown", f"The job cannot be seen now, which says nothing of the job itself: {error}"
                 )
+            except Exception as error:
+                # Whatever it was, the job may be alive: nothing must be concluded about it.
+                log.exception("a job could not be followed", extra=self._names)
+                await self._show("unknown", f"{_unforeseen(error).message}; it looks for the job again.")
             adopted = True
             await self._pause(wake, heed_cancel=False)
 
@@ -359,7 +372,7 @@ class StepLife:
         try:
             return await self._office.pictures.fetch(link, attempt.key, run_id(self._row.run), self._row.id, listed)
         except DiskFull as error:
-            log.warning("the pictures cannot be kept: %s", error, extra={"run": run_id(self._row.run)})
+            log.warning("the pictures cannot be kept: %s", error, extra=self._names)
             return []
 
     async def _job_ended_badly(self, attempt: Attempt, error: JobError) -> None:
@@ -426,9 +439,7 @@ class StepLife:
     async def _apply(self, fields: dict[str, Any]) -> None:
         for name, value in fields.items():
             setattr(self._row, name, value)
-        log.info(
-            "step %s: %s", self._row.state, self._row.why, extra={"run": run_id(self._row.run), "step": self._row.id}
-        )
+        log.info("step %s: %s", self._row.state, self._row.why, extra=self._names)
         self._tell()
         if self._row.state in FINISHED:
             await self._office.step_ended(self._run, self._row)
@@ -437,6 +448,10 @@ class StepLife:
 
     def _title(self, site: str) -> str:
         return self._office.sites.title(site)
+
+    @property
+    def _names(self) -> dict[str, str]:
+        return {"run": run_id(self._row.run), "step": self._row.id}
 
     def _tell(self) -> None:
         self._office.tell_step(self._run, self._row)
@@ -494,6 +509,11 @@ def need_of(plan: StepPlan, run: RunRow) -> Need:
         walltime_minutes=plan.resources.walltime_minutes,
         nodes=plan.resources.nodes,
     )
+
+
+def _unforeseen(error: Exception) -> RunnerError:
+    name = type(error).__name__
+    return RunnerError(f"The runner met an unforeseen error ({name})", remedy="Its log has more; tell the operators.")
 
 
 def _why(status: JobStatus, trouble: str | None) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dcde_models import Need, SiteDescriptor
 
-from dcde.errors import InvalidParameter, UnknownName
+from dcde.errors import InvalidParameter, TemplateError, UnknownName
 from dcde.pipelines.model import RunPlan, StepPlan
-from dcde.pipelines.template import Template
+from dcde.pipelines.template import Template, load_templates
 from dcde.placement import AUTO, Candidate, place_auto, place_wished
 from dcde.runner.arguments import Launch
 from dcde.runner.knowledge import Knowledge
 from dcde.runner.sites import SiteBook
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,27 @@ class Planner:
     """Knows the templates.
 
     Args:
-        load: Returns the templates by name, read anew each time so that a person's new template is seen at once.
+        folder: Where a person's own templates lie; they are read anew each time, so that a new one is seen at once.
         sites: The sites.
     """
 
-    def __init__(self, load: Callable[[], dict[str, Template]], sites: SiteBook) -> None:
-        self._load = load
+    def __init__(self, folder: Path, sites: SiteBook) -> None:
+        self._folder = folder
         self._sites = sites
+
+    def _load(self) -> tuple[dict[str, Template], list[TemplateError]]:
+        """Return the templates that come with the library and the person's, and what is wrong with broken ones."""
+        problems: list[TemplateError] = []
+        found = load_templates(self._folder, problems=problems)
+        for problem in problems:
+            log.warning("a template is left out: %s", problem)
+        return found, problems
 
     async def templates(self) -> list[dict[str, Any]]:
         """Return name, title, description and version of every template."""
         return [
             {"name": t.name, "title": t.title, "description": t.description, "version": t.version}
-            for t in (await asyncio.to_thread(self._load)).values()
+            for t in (await asyncio.to_thread(self._load))[0].values()
         ]
 
     async def show(self, name: str) -> dict[str, Any]:
@@ -60,7 +71,10 @@ class Planner:
         }
 
     async def _template(self, name: str) -> Template:
-        templates = await asyncio.to_thread(self._load)
+        templates, problems = await asyncio.to_thread(self._load)
+        for problem in problems:
+            if Path(problem.where).parent.name == name:
+                raise problem
         if name not in templates:
             known = ", ".join(sorted(templates)) or "none"
             raise UnknownName(f"there is no template {name!r}", where=name, remedy=f"Templates: {known}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from dcde.credentials import Credentials
 from dcde.data.ledger import Ledger
 from dcde.data.movement import Mover
-from dcde.errors import InvalidParameter, TemplateError
+from dcde.errors import InvalidParameter
+from dcde.jobs.durable import DurableJobs
 from dcde.link.link import Link
-from dcde.pipelines.template import Template, load_templates
 from dcde.runner.engine import Engine
 from dcde.runner.events import Events
 from dcde.runner.inputs import ProjectFiles
@@ -62,13 +63,23 @@ class Runner:
         state: The private folder of what must last.
         runtime: The private folder of the socket.
         make_link: Makes links; by default real ones.
+        make_jobs: Makes what follows the durable jobs over a link.
     """
 
-    def __init__(self, first_line: FirstLine, state: Path, runtime: Path, *, make_link: MakeLink | None = None) -> None:
+    def __init__(
+        self,
+        first_line: FirstLine,
+        state: Path,
+        runtime: Path,
+        *,
+        make_link: MakeLink | None = None,
+        make_jobs: Callable[[Link], DurableJobs] = DurableJobs,
+    ) -> None:
         self._first_line = first_line
         self._state = state
         self._runtime = runtime
         self._make_link = make_link
+        self._make_jobs = make_jobs
         self._stack = AsyncExitStack()
 
     @property
@@ -107,10 +118,10 @@ class Runner:
         sites = SiteBook(credentials, self._make_link or real_link, state / "sites.json", events)
         mover = Mover(sites.link)
         keeper = Keeper(self._first_line.keeper_url, token)
-        planner = Planner(lambda: _templates(state / "templates"), sites)
+        planner = Planner(state / "templates", sites)
         files = ProjectFiles(ledger, sites, mover)
         pictures = PictureStore(state / "pictures")
-        engine = Engine(ledger, sites, files, planner, pictures, events, keeper, state / "parsl")
+        engine = Engine(ledger, sites, files, planner, pictures, events, keeper, state / "parsl", self._make_jobs)
         transfers = TransferDesk(ledger, sites, mover, events)
         operations = Operations(sites, planner, engine, transfers, ledger)
         service = Service(self.socket, operations.table(), events, operations.snapshot)
@@ -129,12 +140,3 @@ class Runner:
         """Stop listening and following. No job at any site is touched."""
         await self._stack.aclose()
         log.info("the runner has ended")
-
-
-def _templates(folder: Path) -> dict[str, Template]:
-    """Return the templates that come with the library and those of the person; broken ones are left out and logged."""
-    problems: list[TemplateError] = []
-    found = load_templates(folder, problems=problems)
-    for problem in problems:
-        log.warning("a template is left out: %s", problem)
-    return found
