@@ -12,6 +12,7 @@ from typing import Any
 
 from dcde_models.documents import DcdeId
 from oauthenticator.cilogon import CILogonOAuthenticator
+from oauthenticator.oauth2 import OAuthCallbackHandler
 from pydantic import TypeAdapter, ValidationError
 from tornado import web
 from traitlets import Dict, Instance, Integer, List, Unicode, default
@@ -24,8 +25,20 @@ from dcde_hub.registry import FileRegistry, Member, Policy, Registry, UidRange
 _DCDE_ID: TypeAdapter[str] = TypeAdapter(DcdeId)
 
 
+class CallbackHandler(OAuthCallbackHandler):  # type: ignore[misc]  # JupyterHub is not typed
+    """Where the browser comes back to from the login; a login that failed there gets a page that says what to do."""
+
+    def check_error(self) -> None:
+        """Raise RefusedLogin when the proxy reports that the login failed."""
+        error = self.get_argument("error", "")
+        if error:
+            raise refusals.login_failed(self.get_argument("error_description", error), self.authenticator.door_places)
+
+
 class DcdeAuthenticator(CILogonOAuthenticator):  # type: ignore[misc]  # JupyterHub is not typed
     """The user name is the DCDE id; groups and status come from the registry, never from the login's claims."""
+
+    callback_handler = CallbackHandler
 
     registry_file = Unicode(help="The registry file, see dcde_hub.registry.file.").tag(config=True)
     uid_minimum = Integer(50000, help="The smallest uid a person may have.").tag(config=True)
@@ -76,15 +89,15 @@ class DcdeAuthenticator(CILogonOAuthenticator):  # type: ignore[misc]  # Jupyter
         self._check_institution(user_info)
         visitor = Visitor.from_claims(user_info)
         if not visitor.identity:
-            raise self._refused(refusals.no_identity(visitor, self._places))
+            raise self._refused(refusals.no_identity(visitor, self.door_places))
         claim = user_info.get("uid")
         if not claim:
-            raise self._refused(refusals.not_enrolled(visitor, self._places))
+            raise self._refused(refusals.not_enrolled(visitor, self.door_places))
         try:
             return _DCDE_ID.validate_python(claim)
         except ValidationError:
             reason = "The login carried no DCDE id of the right form."
-            raise self._refused(refusals.entry_unusable(visitor, reason, self._places)) from None
+            raise self._refused(refusals.entry_unusable(visitor, reason, self.door_places)) from None
 
     async def update_auth_model(self, auth_model: dict[str, Any]) -> dict[str, Any]:
         """Complete the login with the registry's groups, or refuse it; called by `authenticate`."""
@@ -137,33 +150,33 @@ class DcdeAuthenticator(CILogonOAuthenticator):  # type: ignore[misc]  # Jupyter
         try:
             member = await self.registry.by_id(dcde_id)
         except EntryRefused as error:
-            raise refusals.entry_unusable(visitor, error.message, self._places) from error
+            raise refusals.entry_unusable(visitor, error.message, self.door_places) from error
         if member is None:
-            raise refusals.not_enrolled(visitor, self._places)
+            raise refusals.not_enrolled(visitor, self.door_places)
         return await self._in_force(member, visitor)
 
     async def _member_at_the_door(self, visitor: Visitor, claimed_id: str) -> Member:
         try:
             member = await self.registry.by_identity(visitor.identity)
             if member is None:
-                raise self._refused(refusals.not_enrolled(visitor, self._places))
+                raise self._refused(refusals.not_enrolled(visitor, self.door_places))
             if member.dcde_id != claimed_id:
                 reason = "The login and the registry name different DCDE ids for this identity."
-                raise self._refused(refusals.entry_unusable(visitor, reason, self._places))
+                raise self._refused(refusals.entry_unusable(visitor, reason, self.door_places))
             return await self._in_force(member, visitor)
         except EntryRefused as error:
-            raise self._refused(refusals.entry_unusable(visitor, error.message, self._places)) from error
+            raise self._refused(refusals.entry_unusable(visitor, error.message, self.door_places)) from error
         except RegistryUnavailable as error:
-            raise self._refused(refusals.registry_unavailable(visitor, self._places)) from error
+            raise self._refused(refusals.registry_unavailable(visitor, self.door_places)) from error
 
     async def _in_force(self, member: Member, visitor: Visitor) -> Member:
         if not member.active:
-            raise self._refused(refusals.not_active(visitor, member.status, self._places))
+            raise self._refused(refusals.not_active(visitor, member.status, self.door_places))
         missing = [policy for policy in self.required_policies if policy not in member.policies]
         if missing:
             known = await self.registry.policies()
             listed = [known.get(policy) or Policy(title=policy, url=policy) for policy in missing]
-            raise self._refused(refusals.policies_missing(visitor, listed, self._places))
+            raise self._refused(refusals.policies_missing(visitor, listed, self.door_places))
         return member
 
     def _check_institution(self, user_info: dict[str, Any]) -> None:
@@ -173,7 +186,8 @@ class DcdeAuthenticator(CILogonOAuthenticator):  # type: ignore[misc]  # Jupyter
             raise web.HTTPError(403, "Logins of this institution are not accepted here.")
 
     @property
-    def _places(self) -> Places:
+    def door_places(self) -> Places:
+        """Where refusal pages send people."""
         return Places(**self.places)
 
     def _refused(self, refused: refusals.RefusedLogin) -> refusals.RefusedLogin:

@@ -131,6 +131,24 @@ def entry_unusable(visitor: Visitor, reason: str, places: Places) -> RefusedLogi
     return _refuse("entry-unusable", "Your registry entry needs a correction", reason, steps, visitor)
 
 
+def login_failed(reason: str, places: Places) -> RefusedLogin:
+    """Tell a person that the institution or the proxy ended the login (status 400).
+
+    Args:
+        reason: What the proxy said about it; shown as text.
+        places: Where people are sent.
+    """
+    steps = (
+        Step("Go back to the login page and try again; look that you choose your own institution."),
+        Step("If your institution itself refuses you, ask its help desk."),
+        _help(places),
+    )
+    refusal = Refusal(
+        "login-failed", "The login was not completed", f"Your institution answered: {_text(reason)}", steps
+    )
+    return RefusedLogin(refusal, status=400)
+
+
 def no_identity(visitor: Visitor, places: Places) -> RefusedLogin:
     """Refuse a login in which the institution did not say who the person is."""
     steps = (
