@@ -2,9 +2,10 @@
 
 Index
 -----
-specimen_file   path of 4JSV.pdb (session); skips nothing: without it the tests fail and say what to install
+small           two small movies (512 pixels, 4 frames), for tests of failures
 sample          the test set: four movies, gain reference and truth, made once a session
 first_look      the template
+lay_out         function: plan a run of a template in a folder, with given movies and parameters
 bench           factory: a `Bench` with raw files linked, three separate folders that stand for the sites
 """
 
@@ -23,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from dcde.pipelines import relion
 from dcde.pipelines.model import RunPlan, StepPlan
 from dcde.pipelines.template import Template, load_template
@@ -83,7 +83,11 @@ class Bench:
         self._bring(step, project)
         record = self.folder / "records" / step.id
         record.mkdir(parents=True)
-        environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(record), **step.environment}
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "HOME": str(record),
+            **step.environment,
+        }
         begun = resource.getrusage(resource.RUSAGE_CHILDREN)
         codes = []
         with open(record / "stdout", "wb") as out, open(record / "stderr", "wb") as err:
@@ -131,9 +135,12 @@ class Bench:
                         shutil.copy(path, target)
 
 
-def heavy_lock(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a long command politely."""
-    return subprocess.run(["nice", *command], check=True, capture_output=True, text=True, **options)
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small movies: movies/ and truth/."""
+    folder = tmp_path_factory.mktemp("small")
+    make_movies(folder, "--movies", "2", "--size", "512", "--frames", "4")
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -146,7 +153,15 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_movies(folder: Path, *options: str) -> float:
     """Make movies and truth in a folder with the testbed's microscope; returns the seconds it took."""
-    argv = [sys.executable, "-m", "dcde_testbed.microscope", "--out", str(folder / "movies"), "--truth", str(folder / "truth")]
+    argv = [
+        sys.executable,
+        "-m",
+        "dcde_testbed.microscope",
+        "--out",
+        str(folder / "movies"),
+        "--truth",
+        str(folder / "truth"),
+    ]
     begun = time.monotonic()
     done = subprocess.run(
         [*argv, *options], env={**os.environ, "PYTHONPATH": str(ROOT / "testbed/src")}, capture_output=True, text=True
@@ -163,12 +178,20 @@ def first_look() -> Template:
 
 @pytest.fixture
 def bench(tmp_path: Path, sample: Path, first_look: Template) -> Callable[..., Bench]:
-    """Return a function that plans First look with changed parameters on the test set (or on the `movies` given)."""
+    """Return a function that plans First look with changed parameters on the test set (or on the movies in `folder`)."""
 
-    def make(movies: Path | None = None, **parameters: Any) -> Bench:
-        return lay_out(tmp_path / f"bench{len(list(tmp_path.iterdir()))}", first_look, movies or sample / "movies", parameters)
+    def make(folder: Path | None = None, /, **parameters: Any) -> Bench:
+        return lay_out(
+            tmp_path / f"bench{len(list(tmp_path.iterdir()))}", first_look, folder or sample / "movies", parameters
+        )
 
     return make
+
+
+@pytest.fixture(scope="session", name="lay_out")
+def lay_out_fixture() -> Callable[..., Bench]:
+    """The function below, for fixtures of wider scope than a test."""
+    return lay_out
 
 
 def lay_out(folder: Path, template: Template, movies: Path, parameters: dict[str, Any]) -> Bench:

@@ -9,7 +9,6 @@ from typing import Any
 import mrcfile
 import numpy as np
 import pytest
-
 from dcde_testbed.microscope import __main__ as command
 from dcde_testbed.microscope import physics, specimen
 from dcde_testbed.microscope.exposure import Micrograph, Session, Settings

@@ -15,7 +15,6 @@ from typing import Any
 import mrcfile
 import numpy as np
 import pytest
-
 from dcde.pipelines import relion
 
 REPORT = Path(relion.__file__).with_name("report.py")
@@ -120,9 +119,13 @@ def test_broken_promises(project: Project, rows: list[str], change: dict[str, An
     assert told in found["problems"][0]
 
 
-@pytest.mark.parametrize("name", ["Movies/$(id).mrcs", "Movies/a;b.mrcs", "Movies/<img.mrcs", "../x.mrcs", "-rf.mrcs", "M/`a`"])
+@pytest.mark.parametrize(
+    "name", ["Movies/$(id).mrcs", "Movies/a;b.mrcs", "Movies/<img.mrcs", "../x.mrcs", "-rf.mrcs", "M/`a`"]
+)
 def test_names_that_a_shell_would_understand_are_refused(project: Project, name: str) -> None:
-    project.star("Import/job001/movies.star", "movies", ["rlnMicrographMovieName", "rlnOpticsGroup"], ["M/a.mrcs 1", f"{name} 1"])
+    project.star(
+        "Import/job001/movies.star", "movies", ["rlnMicrographMovieName", "rlnOpticsGroup"], ["M/a.mrcs 1", f"{name} 1"]
+    )
     check = {"star": "Import/job001/movies.star", "table": "movies"}
     found = project.report(checks=[check], job_dir="Import/job001")
     assert not found["ok"] and "only letters" in found["problems"][0]
@@ -171,7 +174,9 @@ def lay_picks(project: Project, *, size: int = 600) -> dict[str, Any]:
     project.mrc("MotionCorr/job002/Movies/a.mrc", rng.normal(size=(size, size)).astype(np.float32))
     project.star("C/m.star", "micrographs", ["rlnMicrographName"], ["MotionCorr/job002/Movies/a.mrc"])
     picks = ["rlnCoordinateX", "rlnCoordinateY"]
-    project.star("AutoPick/job004/Movies/a_autopick.star", "", picks, ["100 200", "nan 5", "-1e9 3", "599 599"], before="")
+    project.star(
+        "AutoPick/job004/Movies/a_autopick.star", "", picks, ["100 200", "nan 5", "-1e9 3", "599 599"], before=""
+    )
     source = {"star": "C/m.star", "picks": "AutoPick/job004", "suffix": "_autopick.star", "diameter": "120"}
     return {"name": "picks", "title": "Picks", "kind": "micrograph_picks", "source": source}
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from dcde.errors import InvalidParameter, TemplateError
 from dcde.pipelines import relion
 from dcde.pipelines.model import RunPlan, StepPlan

@@ -51,9 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = Settings(snr=options.snr, size=options.size, frames=options.frames)
     session = Session(positions, weights, settings, movies=options.movies, seed=options.seed)
     told = write_session(session, positions, weights, options.out, options.truth or options.out)
-    print(
-        f"{options.movies} movies, {told['particles']} particles, SNR {options.snr} per {settings.snr_pixel} Å pixel, in {options.out}"
-    )
+    print(f"{options.movies} movies, {told['particles']} particles, SNR {options.snr}, in {options.out}")
     return 0
 
 

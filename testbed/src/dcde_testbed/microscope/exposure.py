@@ -104,7 +104,7 @@ class Session:
         return specimen, near
 
     def _scatter(self, rng: np.random.Generator) -> Array:
-        """Return places (x, y) in pixels, at random but never closer to each other than the spacing, and whole in the frame."""
+        """Return places (x, y) in pixels: at random, no two closer than the spacing, particles whole in the frame."""
         settings = self.settings
         edge = max(self._reach / 2 - MARGIN + 1, settings.particle_diameter / 2 / settings.pixel)
         apart = settings.spacing / settings.pixel
@@ -115,7 +115,7 @@ class Session:
         return placed
 
     def _balance(self, shot: Micrograph, signal: Array, ice: Array, near: Array) -> float:
-        """Scale `ice` in place and return the detector's noise per pixel of the whole exposure, so that the stated SNR holds."""
+        """Scale `ice` in place and return the detector's noise per pixel, so that the stated SNR holds."""
         settings = self.settings
         exposures = (np.arange(settings.frames) + 0.5) * settings.dose_per_frame
         faded = signal * np.mean([physics.damage(self._s2, exposure) for exposure in exposures], axis=0)
@@ -127,7 +127,7 @@ class Session:
         return detector
 
     def _record(self, rng: np.random.Generator, shot: Micrograph, signal: Array, ice: Array, detector: float) -> None:
-        """Record the frames: the specimen drifts and fades, protein is dark, counts are raw (not yet multiplied by the gain)."""
+        """Record the frames: the specimen drifts and fades, protein is dark, counts are raw (before the gain)."""
         settings = self.settings
         direction = rng.uniform(0, 2 * np.pi)
         way = settings.drift * (1 - np.exp(-np.arange(settings.frames) / 2.5))

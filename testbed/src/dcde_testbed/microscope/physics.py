@@ -1,6 +1,7 @@
 """How a protein becomes an image: rotation, projection, solvent, contrast transfer, radiation damage.
 
-Arrays are indexed [y, x] or [z, y, x]; positions are (x, y, z) in Å or pixels; Fourier arrays have the layout of `rfft`.
+Arrays are indexed [y, x] or [z, y, x]; positions are (x, y, z) in Å or pixels; Fourier arrays have the layout of
+`rfft`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def rotation(rot: float, tilt: float, psi: float) -> Array:
 
 
 def deposit(positions: Array, weights: Array, size: int) -> Array:
-    """Spread weights linearly over a grid of `size` per axis; positions (N, 2 or 3) are in pixels from its centre size // 2."""
+    """Spread weights linearly over a grid; positions (N, 2 or 3) are in pixels from its centre size // 2."""
     shifted = positions + size // 2
     low = np.floor(shifted).astype(int)
     part = shifted - low
@@ -60,7 +61,7 @@ def atom_transfer(s2: Array) -> Array:
 
 
 def density(positions: Array, weights: Array, size: int, pixel: float) -> Array:
-    """Return the map of the atoms on a cube of `size` voxels of `pixel` Å, computed twice as fine and cropped in Fourier space."""
+    """Return the map of the atoms on a cube of voxels of `pixel` Å, made twice as fine and cropped in Fourier space."""
     fine, step = 2 * size, pixel / 2
     full, half = np.fft.fftfreq(fine, step), np.fft.rfftfreq(fine, step)
     s2 = full[:, None, None] ** 2 + full[None, :, None] ** 2 + half**2
@@ -77,24 +78,25 @@ def wavelength(kilovolts: float) -> float:
 
 
 def contrast_transfer(size: int, pixel: float, defocus_u: float, defocus_v: float, angle: float) -> Array:
-    """Return the contrast transfer function on an rfft grid of size x size, in RELION's sign; defoci in Å, angle in degrees."""
+    """Return the contrast transfer on an rfft grid, in RELION's sign; defoci in Å, angle in degrees."""
     fy, fx = np.fft.fftfreq(size, pixel)[:, None], np.fft.rfftfreq(size, pixel)[None]
     s2 = fx**2 + fy**2
     direction = np.arctan2(fy, fx) - np.deg2rad(angle)
     defocus = (defocus_u + defocus_v) / 2 + (defocus_u - defocus_v) / 2 * np.cos(2 * direction)
     length = wavelength(VOLTAGE_KV)
     phase = np.pi * length * defocus * s2 - np.pi / 2 * CS_MM * 1e7 * length**3 * s2**2
-    return np.sin(phase + np.arcsin(AMPLITUDE_CONTRAST))
+    return np.asarray(np.sin(phase + np.arcsin(AMPLITUDE_CONTRAST)))
 
 
 def damage(s2: Array, exposure: float) -> Array:
-    """Return the fading of the signal after `exposure` e/Å² at 300 kV (Grant & Grigorieff, eLife 2015, 4:e06980, eq. 3)."""
+    """Return what is left of the signal after `exposure` e/Å² at 300 kV (Grant & Grigorieff, eLife 2015, 4:e06980)."""
     frequency = np.sqrt(np.maximum(s2, 1e-6))
-    return np.exp(-exposure / (2 * (0.245 * frequency**-1.665 + 2.81)))
+    left: Array = np.exp(-exposure / (2 * (0.245 * frequency**-1.665 + 2.81)))
+    return left
 
 
 def gain_pattern(rng: np.random.Generator, size: int, strength: float) -> Array:
-    """Return a gain reference with mean 1 and relative spread `strength`: pixel to pixel, by columns, and by four readout tiles.
+    """Return a gain reference with mean 1 and relative spread `strength`: by pixels, columns and four tiles.
 
     It follows RELION's convention: a corrected frame is the raw frame MULTIPLIED by the gain reference.
     """

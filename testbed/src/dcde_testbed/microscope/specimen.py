@@ -1,7 +1,7 @@
 """The specimen: chains B and D of PDB entry 4JSV, mTOR with mLST8 (147 kDa, about 88 x 103 x 115 Å).
 
-Its coordinates ship in Debian's package python3-pdbfixer as test data, so that no download outside Debian is needed. Chains
-B and D are the authors' biological unit 1 (REMARK 350 of the entry).
+Its coordinates ship in Debian's package python3-pdbfixer as test data, so that no download outside Debian is needed.
+Chains B and D are the authors' biological unit 1 (REMARK 350 of the entry).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class NoSpecimen(RuntimeError):
 
 
 def find(cache: Path, *, fetch: bool = True) -> Path:
-    """Return the path of 4JSV.pdb: installed, in `cache`, or (with `fetch`) taken out of the Debian package into `cache`.
+    """Return the path of 4JSV.pdb: installed, in `cache`, or (with `fetch`) put there out of the Debian package.
 
     The package is unpacked, not installed. Raises NoSpecimen when there is no such file and none can be fetched.
     """
@@ -49,7 +49,8 @@ def find(cache: Path, *, fetch: bool = True) -> Path:
         except (OSError, StopIteration, subprocess.CalledProcessError) as error:
             why = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:] or [""]
             raise NoSpecimen(
-                f"apt-get download {PACKAGE} did not work ({why[0]}); install that package, or give the path of 4JSV.pdb with --pdb"
+                f"apt-get download {PACKAGE} did not work ({why[0]}); "
+                "install that package, or give the path of 4JSV.pdb with --pdb"
             ) from error
         fresh = cache / ".4JSV.pdb.new"
         shutil.copyfile(Path(folder) / "tree" / INSIDE, fresh)
@@ -58,7 +59,7 @@ def find(cache: Path, *, fetch: bool = True) -> Path:
 
 
 def atoms(path: Path, chains: tuple[str, ...] = CHAINS) -> tuple[Array, Array]:
-    """Return the positions (Å, centred on their centre of mass) and weights (atomic number x occupancy) of the heavy atoms."""
+    """Return centred positions (Å) and weights (atomic number x occupancy) of the heavy atoms."""
     structure = gemmi.read_structure(str(path))
     structure.setup_entities()
     structure.remove_hydrogens()

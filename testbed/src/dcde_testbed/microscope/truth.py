@@ -14,9 +14,9 @@ from dcde_testbed.microscope import physics
 from dcde_testbed.microscope.exposure import Micrograph, Session
 
 SNR_DEFINITION = (
-    "variance of the noise-free, CTF-modulated, damage-faded particle signal of the summed exposure, over all pixels inside circles of "
-    "particle_diameter around the particles, divided by the variance of all noise (detector and ice) of the summed exposure, "
-    "both band-limited to the Nyquist frequency of snr_pixel"
+    "variance of the noise-free, CTF-modulated, damage-faded particle signal of the summed exposure, over all pixels "
+    "inside circles of particle_diameter around the particles, divided by the variance of all noise (detector and "
+    "ice) of the summed exposure, both band-limited to the Nyquist frequency of snr_pixel"
 )
 _COLUMNS = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi",
             "rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle")  # fmt: skip
@@ -70,15 +70,18 @@ def write_session(session: Session, positions: Any, weights: Any, movies: Path, 
         "specimen": "PDB 4JSV, chains B and D: mTOR with mLST8",
         "seed": session.seed,
         "settings": asdict(settings),
-        "optics": {"voltage_kv": physics.VOLTAGE_KV, "cs_mm": physics.CS_MM, "amplitude_contrast": physics.AMPLITUDE_CONTRAST},
+        "optics": {
+            "voltage_kv": physics.VOLTAGE_KV, "cs_mm": physics.CS_MM, "amplitude_contrast": physics.AMPLITUDE_CONTRAST,
+        },
         "snr": settings.snr,
         "snr_definition": SNR_DEFINITION,
         "gain_convention": "corrected frame = raw frame x gain.mrc",
         "particles": sum(len(shot.particles) for shot in shots),
         "extent": np.ptp(positions, axis=0).round(1).tolist(),
         "micrographs": [
-            {"name": movie_name(number), "particles": len(shot.particles), "defocus_u": shot.defocus_u, "defocus_v": shot.defocus_v,
-             "astigmatism_angle": shot.angle, "drift_x": shot.drift_x, "drift_y": shot.drift_y, "snr_raw_pixel": shot.snr_raw_pixel}
+            {"name": movie_name(number), "particles": len(shot.particles), "defocus_u": shot.defocus_u,
+             "defocus_v": shot.defocus_v, "astigmatism_angle": shot.angle, "drift_x": shot.drift_x,
+             "drift_y": shot.drift_y, "snr_raw_pixel": shot.snr_raw_pixel}
             for number, shot in enumerate(shots, 1)
         ],
     }  # fmt: skip

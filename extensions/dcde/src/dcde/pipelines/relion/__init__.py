@@ -1,7 +1,7 @@
-"""RELION: how the job types of templates become commands of RELION's programs, and the templates that come with the library.
+"""RELION: how the job types of templates become commands, and the templates that come with the library.
 
-`JOB_TYPES` and `render` are the interface of a renderer (dcde.pipelines.renderer). `report.py` is not imported here: it is
-pushed to the site and runs there on its own.
+`JOB_TYPES` and `render` are the interface of a renderer (dcde.pipelines.renderer). `report.py` is not imported here:
+it is pushed to the site and runs there on its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What differs between RELION's versions in the commands that templates need.
 
-Only versions that these commands were run with are in the table. RELION takes an unknown option for a warning and goes on
-as if it were not there, so that a command for another version may do something else than it says: no guesses here.
+Only versions that these commands were run with are in the table. RELION takes an unknown option for a warning and
+goes on as if it were not there, so that a command for another version may do something else than it says: no guesses
+here.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ DIALECTS = {
 
 
 def dialect(version: str | None) -> Dialect:
-    """Return the dialect for a version such as "3.1.3" (None: the newest known); InvalidParameter when it is not known."""
+    """Return the dialect for a version such as "3.1.3" (None: the newest known); else InvalidParameter."""
     if version is None:
         return DIALECTS[max(DIALECTS, key=lambda known: [int(part) for part in known.split(".")])]
     found = DIALECTS.get(".".join(version.split(".")[:2]))

@@ -1,6 +1,7 @@
 """Names of a person's own files as RELION may see them.
 
-RELION hands file names to shells (relion_run_ctffind writes and runs a script), so that a name is either plain or refused.
+RELION hands file names to shells (relion_run_ctffind writes and runs a script), so that a name is either plain or
+refused.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ GAIN_ENDINGS = (".mrc", ".tif", ".tiff")
 
 
 def movie_glob(raw: RawFiles) -> str:
-    """Return the glob under which the movies lie in the project, such as `Movies/*.mrcs`; InvalidParameter when they are none."""
+    """Return the glob of the movies in the project, such as `Movies/*.mrcs`; InvalidParameter for other files."""
     name = raw.pattern.rsplit("/", 1)[-1]
     ending = next((ending for ending in MOVIE_ENDINGS if name.lower().endswith(ending)), None)
     if ending is None:

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Judge a RELION job by what it left behind, and draw its pictures. Runs at the site, on its own: standard library and numpy.
+"""Judge a RELION job by what it left behind, and draw its pictures. Runs at the site: standard library and numpy.
 
 Usage: report.py SPEC_JSON RECORD_DIR [--progress], in the project folder. SPEC_JSON names a file
 `{"checks": [...], "pictures": [...], "stderr": "stderr", "job_dir": "Class2D/job006"}`. Writes RECORD_DIR/report.json
-`{"ok", "problems", "rows", "metrics", "pictures", "fraction", "notes"}` and RECORD_DIR/pictures/*.png. With `--progress`, while
-the job is running, nothing is judged: only the fraction done and the newest class averages.
+`{"ok", "problems", "rows", "metrics", "pictures", "fraction", "notes"}` and RECORD_DIR/pictures/*.png. `--progress` is
+for a job that is running: nothing is judged, only the fraction done and the newest class averages are given.
 
-RELION's exit codes are no proof: a CTF estimation in which every micrograph failed ends with 0, and an unknown option is only a
-warning. So tables must have their rows and finite numbers, and such warnings are failures. What stands in the files is not
-trusted: names must be plain (RELION hands them to shells), paths stay in the project, broken images make no picture.
+RELION's exit codes are no proof: a CTF estimation in which every micrograph failed ends with 0, and an unknown option
+is only a warning. So tables must have their rows and finite numbers, and such warnings are failures. What stands in
+the files is not trusted: names must be plain (RELION hands them to shells), paths stay in the project, broken images
+make no picture.
 
 Formats: STAR as RELION 3.1 writes it (one row a line, no quotes); MRC2014 (www.ccpem.ac.uk/mrc_format/mrc2014.php).
 """
@@ -24,24 +25,25 @@ import struct
 import sys
 import zlib
 from array import array
+from typing import Any
 
 import numpy as np
 
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@:/-]{0,499}\Z")
+SAFE_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@:-]{0,250}\Z")
 NAME_COLUMNS = {
-    "rlnMicrographMovieName", "rlnMicrographName", "rlnImageName", "rlnCtfImage", "rlnCtfPowerSpectrum", "rlnMicrographMetadata",
-    "rlnReferenceImage",
+    "rlnMicrographMovieName", "rlnMicrographName", "rlnImageName", "rlnCtfImage", "rlnCtfPowerSpectrum",
+    "rlnMicrographMetadata", "rlnReferenceImage",
 }  # fmt: skip
 UNKNOWN_OPTION = re.compile(r"Option (\S+)\s+is not a valid RELION argument")
 HINTS = {
-    "Import": "Check the pattern of the movies.",
+    "Import": "Check the pattern of the movies, and that their names hold letters, digits and . _ + - only.",
     "MotionCorr": "Are all movies whole, and has the gain reference their size?",
     "CtfFind": "Is CTFFIND there at this site, and are pixel size and voltage right?",
     "AutoPick": "Lower the picking threshold, or check particle diameter and pixel size.",
     "Extract": "Were particles picked, and does the box fit into the micrographs?",
     "Class2D": "See the end of the log.",
 }
-# RELION leaves a table out that would have no rows.
+# RELION leaves out a table that would have no rows, and crashes after picking when nothing at all was picked.
 EMPTY = {"CtfFind": "no CTF could be fitted to any micrograph", "AutoPick": "no particles were picked"}
 MOST_NAMES, MOST_PIXELS, PICTURE_SIDE = 20_000, 400_000_000, 768
 
@@ -58,7 +60,8 @@ def inside(path: str) -> str:
     return path
 
 
-# --- STAR ------------------------------------------------------------------------------------------------------------------
+# --- STAR
+# ------------------------------------------------------------------------------------------------------------------
 
 
 class Table:
@@ -80,7 +83,7 @@ class Table:
         """Enter one row."""
         for column, value in zip(self.columns, values):  # noqa: B905  (the site's Python may be 3.9)
             if column in NAME_COLUMNS:
-                if not self.unsafe and (not SAFE_NAME.match(value) or ".." in value.split("/")):
+                if not self.unsafe and not all(map(SAFE_PART.match, value.split("/"))):
                     self.unsafe = value
                 if self.rows < MOST_NAMES:
                     self.names[column].append(value)
@@ -150,42 +153,56 @@ def wanted(tables: dict[str, Table], name: str) -> Table | None:
     return tables.get(name) or (list(tables.values())[-1] if tables else None)
 
 
-# --- checks ------------------------------------------------------------------------------------------------------------------
+# --- checks
+# ------------------------------------------------------------------------------------------------------------------
 
 
 class Judge:
     """Goes through the checks of a step and gathers problems, row counts and metrics."""
 
-    def __init__(self, spec: dict, record: str) -> None:
+    def __init__(self, spec: dict[str, Any], record: str) -> None:
         self.spec, self.record = spec, record
         self.kind = str(spec.get("job_dir", "")).split("/")[0]
         self.problems: list[str] = []
         self.rows: dict[str, int] = {}
-        self.metrics: dict[str, dict] = {}
+        self.metrics: dict[str, dict[str, Any]] = {}
 
     def run(self) -> None:
         """Judge: options first, since a program that ignored one did something else."""
-        self._options()
+        options, said = self._words()
+        self.problems += [
+            f"RELION does not know the option {option[:60]} and went on without it" for option in options[:10]
+        ]
         for check in self.spec.get("checks", []):
             try:
                 self._check(check)
             except (Unusable, KeyError, ValueError) as error:
-                self.problems.append(f"{error}. {HINTS.get(self.kind, '')}".strip())
+                problem = f"{error}. {HINTS.get(self.kind, '')}".strip()
+                if problem not in self.problems:
+                    self.problems.append(problem)
+        if self.problems and said:
+            self.problems.append(f"RELION said: {said}")
 
-    def _options(self) -> None:
+    def _words(self) -> tuple[list[str], str]:
+        """Return the options that RELION did not know, and the first error it reported, out of its standard error."""
+        options, said, follows = set(), "", False
         path = os.path.join(self.record, str(self.spec.get("stderr", "stderr")))
-        if not os.path.exists(path):
-            return
-        with open(path, encoding="utf-8", errors="replace") as file:
-            ignored = sorted({match for line in file for match in UNKNOWN_OPTION.findall(line)})
-        for option in ignored[:10]:
-            self.problems.append(f"RELION does not know the option {option[:60]} and went on without it")
+        if os.path.exists(path):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    options.update(UNKNOWN_OPTION.findall(line))
+                    if follows and not said:
+                        said = "".join(letter for letter in line.strip() if letter.isprintable())[:300]
+                    follows = line.strip() == "ERROR:"
+        return sorted(options), said
 
-    def _check(self, check: dict) -> None:
+    def _check(self, check: dict[str, Any]) -> None:
         star, name = check["star"], check.get("table", "")
+        if self.kind == "AutoPick":
+            self._metric("picks", 0, "", "Picks")
         paths = sorted(glob.glob(star)) if glob.has_magic(star) else [star]
         if not paths:
-            raise Unusable(f"there is no {star}")
+            raise Unusable(EMPTY.get(self.kind, f"there is no {star}"))
         least = self._least(check.get("min_rows", 1))
         total = 0
         for path in paths:
@@ -196,6 +213,7 @@ class Judge:
                 raise Unusable(f"{path} has no table {name or '(without name)'}")
             total += tables[name].rows
             self._inspect(path, tables[name], check.get("finite", []))
+            self._whole(tables[name].names.get("rlnMicrographMovieName", []))
             if len(paths) == 1:
                 self._measure(tables, tables[name])
         self.rows[star] = total
@@ -225,6 +243,19 @@ class Judge:
             wrong = int((~np.isfinite(table.column(column))).sum()) if table.rows else 0
             if wrong:
                 raise Unusable(f"{path}: {wrong} of {table.rows} values of {column} are no finite numbers")
+
+    def _whole(self, movies: list[str]) -> None:
+        """Look at the length of every movie: RELION 3.1 sums what it finds of a movie that was cut off."""
+        broken = []
+        for movie in movies:
+            if movie.lower().endswith((".mrc", ".mrcs")):
+                try:
+                    mrc_layout(movie)  # may be a link to the person's own folder, so that it is not held to the project
+                except Unusable as error:
+                    broken.append(str(error))
+        if broken:
+            more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+            raise Unusable(f"{broken[0]}{more}; was it copied to the end?")
 
     def _metric(self, name: str, value: object, unit: str, title: str) -> None:
         self.metrics[name] = {"value": value, "unit": unit, "title": title}
@@ -268,15 +299,16 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if values.size and np.isfinite(values).all() else None
 
 
-# --- images ------------------------------------------------------------------------------------------------------------------
+# --- images
+# ------------------------------------------------------------------------------------------------------------------
 
 MRC_TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 
 
-def open_mrc(path: str) -> np.ndarray:
-    """Return the sections of an MRC file as an array (z, y, x) that is read from disk only where it is used."""
+def mrc_layout(path: str) -> tuple[np.dtype, int, tuple[int, int, int]]:
+    """Return type, beginning and shape (z, y, x) of the data of an MRC file; Unusable when the file is not whole."""
     try:
-        with open(inside(path), "rb") as file:
+        with open(path, "rb") as file:
             header = file.read(1024)
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
@@ -290,8 +322,14 @@ def open_mrc(path: str) -> np.ndarray:
             continue
         kind = np.dtype(order + MRC_TYPES[mode])
         if nx * ny <= MOST_PIXELS and skip + nx * ny * nz * kind.itemsize <= size:
-            return np.memmap(path, kind, "r", skip, (nz, ny, nx))
+            return kind, skip, (nz, ny, nx)
     raise Unusable(f"{path} is no whole MRC file")
+
+
+def open_mrc(path: str) -> np.ndarray:
+    """Return the sections of an MRC file as an array (z, y, x) that is read from disk only where it is used."""
+    kind, skip, shape = mrc_layout(inside(path))
+    return np.memmap(path, kind, "r", skip, shape)
 
 
 def reduced(section: np.ndarray, side: int = PICTURE_SIDE) -> tuple[np.ndarray, int]:
@@ -308,7 +346,10 @@ def reduced(section: np.ndarray, side: int = PICTURE_SIDE) -> tuple[np.ndarray, 
 def smooth(image: np.ndarray, sigma: float) -> np.ndarray:
     """Return the image blurred by a Gaussian of `sigma` pixels."""
     fy, fx = np.fft.fftfreq(image.shape[0])[:, None], np.fft.rfftfreq(image.shape[1])[None]
-    return np.fft.irfft2(np.fft.rfft2(image) * np.exp(-2 * np.pi**2 * sigma**2 * (fx**2 + fy**2)), image.shape)
+    blurred: np.ndarray = np.fft.irfft2(
+        np.fft.rfft2(image) * np.exp(-2 * np.pi**2 * sigma**2 * (fx**2 + fy**2)), image.shape
+    )
+    return blurred
 
 
 def grey(image: np.ndarray, low: float = 1, high: float = 99) -> np.ndarray:
@@ -317,7 +358,8 @@ def grey(image: np.ndarray, low: float = 1, high: float = 99) -> np.ndarray:
     dark, bright = np.percentile(image, [low, high])
     if bright - dark <= 1e-12 * max(1.0, abs(bright)):
         return np.full(image.shape, 128, np.uint8)
-    return np.clip((image - dark) / (bright - dark) * 255, 0, 255).astype(np.uint8)
+    scaled: np.ndarray = np.clip((image - dark) / (bright - dark) * 255, 0, 255).astype(np.uint8)
+    return scaled
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -366,16 +408,17 @@ def write(pixels: np.ndarray, text: str, x: int, y: int) -> None:
     window[:] = glyphs[: window.shape[0], : window.shape[1]]
 
 
-# --- pictures ----------------------------------------------------------------------------------------------------------------
+# --- pictures
+# ----------------------------------------------------------------------------------------------------------------
 
 
-def draw_micrograph(source: dict) -> np.ndarray:
+def draw_micrograph(source: dict[str, Any]) -> np.ndarray:
     """Draw the first micrograph of a list."""
     image, _ = reduced(open_mrc(_names(source["star"], "micrographs", "rlnMicrographName")[0])[0])
     return grey(smooth(image, 1.5))
 
 
-def draw_picks(source: dict) -> np.ndarray:
+def draw_picks(source: dict[str, Any]) -> np.ndarray:
     """Draw the micrograph with the middle number of picks, with a circle of the particle's diameter at each pick."""
     tables = read_star(source["star"])
     pixel = _mean(tables["optics"].column("rlnMicrographPixelSize"))
@@ -402,7 +445,7 @@ def draw_picks(source: dict) -> np.ndarray:
     return pixels
 
 
-def draw_power_spectrum(source: dict) -> np.ndarray:
+def draw_power_spectrum(source: dict[str, Any]) -> np.ndarray:
     """Draw the diagnostic image of the micrograph whose fit goes furthest."""
     table = read_star(source["star"])["micrographs"]
     images, reached = table.names["rlnCtfImage"], table.column("rlnCtfMaxResolution")
@@ -411,8 +454,8 @@ def draw_power_spectrum(source: dict) -> np.ndarray:
     return grey(image, 2, 98)
 
 
-def draw_classes(source: dict) -> np.ndarray:
-    """Draw the class averages of the newest iteration, the largest class first, each with its share of the particles."""
+def draw_classes(source: dict[str, Any]) -> np.ndarray:
+    """Draw the newest class averages, the largest class first, each with its share of the particles."""
     stacks = sorted(glob.glob(source["root"] + "_it[0-9][0-9][0-9]_classes.mrcs"))
     if not stacks:
         raise Unusable(f"there are no class averages in {source['root']} yet")
@@ -460,7 +503,7 @@ DRAW = {
 }
 
 
-def draw(spec: dict, record: str, notes: list[str], *, only: str = "") -> list[dict]:
+def draw(spec: dict[str, Any], record: str, notes: list[str], *, only: str = "") -> list[dict[str, Any]]:
     """Draw the pictures of the step into the record; what cannot be drawn is noted and is no failure of the step."""
     done = []
     for picture in spec.get("pictures", []):
@@ -475,7 +518,7 @@ def draw(spec: dict, record: str, notes: list[str], *, only: str = "") -> list[d
     return done
 
 
-def fraction(spec: dict) -> float | None:
+def fraction(spec: dict[str, Any]) -> float | None:
     """Return how much is done, from the iterations or the files that are there; None when nothing tells."""
     for picture in spec.get("pictures", []):
         source = picture.get("source", {})
@@ -511,7 +554,9 @@ def main(arguments: list[str]) -> int:
         return 2
     with open(plain[0], encoding="utf-8") as file:
         spec = json.load(file)
-    record, notes, judge = os.path.abspath(plain[1]), [], Judge(spec, os.path.abspath(plain[1]))
+    record = os.path.abspath(plain[1])
+    judge = Judge(spec, record)
+    notes: list[str] = []
     done: float | None = 1.0
     if progress:
         try:

@@ -1,8 +1,8 @@
 """One function for each job type: its commands, exactly the files it opens, what it must deliver, and its pictures.
 
-Commands are argument lists and run in the project folder, as RELION expects. Inputs name only what the program opens, so that
-nothing else is moved between sites: where one program reads micrographs and another only their power spectra, the globs tell
-them apart.
+Commands are argument lists and run in the project folder, as RELION expects. Inputs name only what the program opens,
+so that nothing else is moved between sites: where one program reads micrographs and another only their power spectra,
+the globs tell them apart.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dcde.pipelines.relion.dialect import dialect
 from dcde.pipelines.relion.names import gain_path, movie_glob
 from dcde.pipelines.renderer import StepRequest
 
-# relion_run_ctffind runs a script with csh unless told otherwise, and csh is often not there: every micrograph then fails,
-# with exit code 0. One thread in numerical libraries: RELION has its own.
+# relion_run_ctffind runs a script with csh unless told otherwise, and csh is often not there: every micrograph then
+# fails, with exit code 0. One thread in numerical libraries: RELION has its own.
 ENVIRONMENT = {"RELION_SHELL": "bash", "OMP_NUM_THREADS": "1"}
 LARGEST_BOX, SMALLEST_BOX = 1024, 16
 
 
 class Job:
-    """What the functions below share: the job folder, settings in the form of options, and the assembling of the plan."""
+    """What the functions below share: the job folder, settings as options, and the assembling of the plan."""
 
     def __init__(self, request: StepRequest, folder: str) -> None:
         self.request = request
@@ -62,7 +62,7 @@ class Job:
         checks: list[Check],
         pictures: list[Picture] | None = None,
     ) -> StepPlan:
-        """Return the step: the folder is made, then the program runs, with RELION's own marks of success in the folder."""
+        """Return the step: the folder is made, then the program runs and leaves RELION's own marks in it."""
         request = self.request
         return StepPlan(
             id=request.id,
@@ -235,7 +235,7 @@ def extraction(request: StepRequest) -> StepPlan:
         raise InvalidParameter(
             f"the particles would be cut out as {box} pixels and scaled to {scaled}, which cannot be right",
             where="pixel_size",
-            remedy=f"Check pixel size and particle diameter: the box must be even, {SMALLEST_BOX} to {LARGEST_BOX} pixels.",
+            remedy=f"Check pixel size and diameter: the box must be even, {SMALLEST_BOX} to {LARGEST_BOX} pixels.",
         )
     if not job.dialect.picks_by_suffix:
         raise ValueError(f"extraction is not known for RELION {job.dialect.version}")
