@@ -18,15 +18,16 @@ HOSTILE = "$(touch pwned) `touch pwned` \"; touch pwned; <img onerror=x> ' é"
 REPORT = """
 import json, os, sys
 spec, record = json.load(open(sys.argv[1])), sys.argv[2]
-progress = "--progress" in sys.argv
 assert os.path.isdir("Movies"), "cwd must be the project folder"
-name = "progress.json" if progress else "report.json"
-answer = {"ok": spec["ok"], "problems": spec["problems"], "fraction": 0.5 if progress else 1, "pictures": []}
 if spec.get("crash"):
     sys.exit("report fell over")
-with open(os.path.join(record, name + ".tmp"), "w") as file:
+progress = "--progress" in sys.argv
+problems = [] if progress else spec["problems"]
+answer = {"ok": not problems, "problems": problems, "fraction": 0.5 if progress else 1, "pictures": []}
+with open(os.path.join(record, "report.json.new"), "w") as file:
     json.dump(answer, file)
-os.replace(os.path.join(record, name + ".tmp"), os.path.join(record, name))
+os.replace(os.path.join(record, "report.json.new"), os.path.join(record, "report.json"))
+sys.exit(1 if problems else 0)
 """
 
 
@@ -165,7 +166,7 @@ def test_setup_lines_of_the_site_and_the_environment_reach_the_application(site)
 
 
 def test_first_command_that_fails_is_the_last(site):
-    site.prepare(["bash", "-c", "echo bad news >&2; exit 3"], ["touch", "after"], report={"ok": True, "problems": []})
+    site.prepare(["bash", "-c", "echo bad news >&2; exit 3"], ["touch", "after"], report={"problems": []})
     code, _ = site.run()
     result = site.result()
     assert code == 1
@@ -183,7 +184,7 @@ def test_program_that_is_not_there(site):
 
 
 def test_success_is_what_the_report_says(site):
-    site.prepare(["true"], report={"ok": False, "problems": ["movies.star has no rows"]})
+    site.prepare(["true"], report={"problems": ["movies.star has no rows"]})
     code, _ = site.run()
     result = site.result()
     assert code == 1
@@ -192,17 +193,26 @@ def test_success_is_what_the_report_says(site):
     assert result["report"]["fraction"] == 1
 
 
+def test_report_of_an_earlier_look_is_not_taken_for_the_last(site):
+    site.prepare(["true"], report={"problems": [], "crash": True})
+    (site.record / "report.json").write_text('{"ok": true, "problems": []}')
+    site.run()
+    assert site.result()["ok"] is False
+
+
 def test_report_that_falls_over_is_a_problem(site):
-    site.prepare(["true"], report={"ok": True, "problems": [], "crash": True})
+    site.prepare(["true"], report={"problems": [], "crash": True})
     site.run()
     assert site.result()["ok"] is False
     assert "report fell over" in site.result()["problems"][0]
 
 
 def test_progress_is_there_while_the_application_runs(site):
-    site.prepare(["bash", "-c", "until [ -e enough ]; do sleep 0.05; done"], report={"ok": True, "problems": []})
+    site.prepare(["bash", "-c", "until [ -e enough ]; do sleep 0.05; done"], report={"problems": []})
     process = site.start()
     until((site.record / "progress.json").exists, "progress.json")
+    assert json.loads((site.record / "progress.json").read_text())["fraction"] == 0.5
+    assert not (site.record / "report.json").exists()
     assert not (site.record / "result.json").exists()
     (site.project / "enough").touch()
     process.communicate(timeout=30)

@@ -261,7 +261,7 @@ class DurableJobs:
         self._end(followed, end_without_result(followed.key, answer, last_words=words, asked_to_cancel=asked))
 
     async def _act_alive(self, followed: _Followed, answer: Answer) -> None:
-        if followed.cancelled.is_set() and answer.reason.startswith("gone"):
+        if followed.cancelled.is_set() and answer.gone:
             self._end(followed, JobCancelled("The job was cancelled; the site no longer knows it.", where=followed.key))
             return
         status = answer.status(followed.key)

@@ -244,6 +244,9 @@ class Job:
                 return
             self.progress = None
             self.progress_next = now + max(PROGRESS_EVERY_S, PROGRESS_SHARE * (now - self.progress_began))
+            # What it found is no report of the outputs yet.
+            with contextlib.suppress(OSError):
+                os.replace(self.path("report.json"), self.path("progress.json"))
         elif now >= self.progress_next and os.path.exists(self.path("report.py")) and not self.ended_by:
             self.progress_began = now
             try:
@@ -273,9 +276,14 @@ class Job:
         self.progress = None
 
     def report(self) -> dict[str, Any] | None:
-        """Check what was promised; return the content of report.json, or None when there is none."""
+        """Check what was promised; return the content of report.json, or None when there is none.
+
+        report.py ends with 0 when all is well and with 1 when it is not; it has fallen over when it left no report.
+        """
         if not os.path.exists(self.path("report.py")):
             return None
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path("report.json"))
         errors = self.path("report.stderr")
         code: int | None = None
         with open(errors, "wb") as err:
@@ -286,7 +294,7 @@ class Job:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         found = read_json(self.path("report.json"))
-        if code != 0 or not isinstance(found, dict):
+        if code not in (0, 1) or not isinstance(found, dict):
             how = "took too long" if code is None else f"ended with exit code {code}"
             self.problems.append(f"The check of the outputs {how}: {tail_of(errors, 600) or 'no message'}")
             return None

@@ -19,6 +19,9 @@ _REMEDIES = {
     "TIMEOUT": "Give the step more time, or choose a partition that allows more.",
     "OUT_OF_MEMORY": "Give the step more memory.",
 }
+_NOT_SHOWN = ("The scheduler does not show it.", "It was not submitted.")
+"""What the agent gives as reason when the scheduler answered and the job was not in the answer."""
+
 _LOG = "Look at the log of the step."
 
 
@@ -77,6 +80,11 @@ class Answer:
     def rule(self) -> Rule | None:
         """Our rule for the scheduler's word, when it is a known one."""
         return rule(self.slurm_state)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the scheduler has answered and knows nothing of the job (any more). That is no proof of its end."""
+        return self.state == "unknown" and self.reason in _NOT_SHOWN
 
     @property
     def ended(self) -> bool:
