@@ -18,13 +18,9 @@ LOGS = Path("/var/lib/dcde/logs")
 ETC = Path("/etc/dcde/hub")
 """The configuration, written anew at each start of the world."""
 
-RUN = Path("/run/dcde")
-"""Sockets, and views of what single services may see of the state."""
-
-REGISTRY_MIRROR = RUN / "registry" / "registry.yaml"
-SIGNER_KEYS = RUN / "signer-keys"
-SIGNER_SOCKET = RUN / "signer" / "signer.sock"
-KEEPER_STATE = RUN / "keeper"
+SIGNER_KEYS = STATE / "signer"
+SIGNER_SOCKET = Path("/run/dcde/signer/signer.sock")
+KEEPER_STATE = STATE / "keeper"
 
 HUB_ADDRESS = "10.79.0.1"
 HUB_API = f"http://{HUB_ADDRESS}:8081/hub/api"

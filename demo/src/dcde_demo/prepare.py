@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from dcde_hub.secretfile import ensure_secret, write_secret
 from dcde_hub.signer.__main__ import make_keys
 
 from dcde_demo import places
-from dcde_demo.mirror import copy_if_changed
 from dcde_demo.sites import write_sites
 
 HUB_CONFIGURATION = """\
@@ -33,13 +31,11 @@ def main() -> int:
     """Write everything, and return the exit status."""
     os.umask(0o022)
     world = read_world(places.WORLD)
-    _lasting_folders()
+    _folders()
     _secrets()
-    _views()
-    copy_if_changed(Path(world["registry"]), places.REGISTRY_MIRROR, None)
-    make_keys(places.STATE / "signer", places.ONBOARDING, sorted(world["sites"]), "dcde-signer")
+    make_keys(places.SIGNER_KEYS, places.ONBOARDING, sorted(world["sites"]), "dcde-signer")
     write_sites(places.ETC / "sites", world["sites"])
-    _service_files()
+    _service_files(world["registry"])
     (places.ETC / "jupyterhub_config.py").write_text(HUB_CONFIGURATION, encoding="ascii")
     return 0
 
@@ -54,14 +50,23 @@ def read_world(path: Path) -> dict[str, Any]:
     return world
 
 
-def _lasting_folders() -> None:
-    for folder, owner in (("", "root"), ("secrets", "root"), ("signer", "dcde-signer"), ("keeper", "dcde-keeper")):
-        path = places.STATE / folder
-        path.mkdir(mode=0o700, exist_ok=True)
+def _folders() -> None:
+    """Make the folders of hub, signer and keeper: each may enter its own and pass through the common one."""
+    signer_run = places.SIGNER_SOCKET.parent
+    for path, owner, mode in (
+        (places.STATE, "root", 0o711),
+        (places.STATE / "secrets", "root", 0o700),
+        (places.SIGNER_KEYS, "dcde-signer", 0o700),
+        (places.KEEPER_STATE, "dcde-keeper", 0o700),
+        (places.LOGS / "servers", "root", 0o700),
+        (signer_run.parent, "root", 0o755),
+        (signer_run, "dcde-signer", 0o755),
+        (places.ETC, "root", 0o755),
+    ):
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
         account = pwd.getpwnam(owner)
         os.chown(path, account.pw_uid, account.pw_gid)
-        path.chmod(0o700)
-    (places.LOGS / "servers").mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(mode)
 
 
 def _secrets() -> None:
@@ -75,24 +80,8 @@ def _secrets() -> None:
         write_secret(copies / service, ensure_secret(kept / service), (account.pw_uid, account.pw_gid))
 
 
-def _views() -> None:
-    """Show services what they may see of the state directory, which only root may enter."""
-    places.RUN.mkdir(mode=0o755, exist_ok=True)
-    places.REGISTRY_MIRROR.parent.mkdir(mode=0o755, exist_ok=True)
-    signer = pwd.getpwnam("dcde-signer")
-    places.SIGNER_SOCKET.parent.mkdir(mode=0o755, exist_ok=True)
-    os.chown(places.SIGNER_SOCKET.parent, signer.pw_uid, signer.pw_gid)
-    for source, target in (
-        (places.STATE / "signer", places.SIGNER_KEYS),
-        (places.STATE / "keeper", places.KEEPER_STATE),
-    ):
-        target.mkdir(mode=0o700, exist_ok=True)
-        if not os.path.ismount(target):
-            subprocess.run(["mount", "--bind", str(source), str(target)], check=True)
-
-
-def _service_files() -> None:
-    common = {"address": places.HUB_ADDRESS, "hub_api_url": places.HUB_API, "registry": str(places.REGISTRY_MIRROR)}
+def _service_files(registry: str) -> None:
+    common = {"address": places.HUB_ADDRESS, "hub_api_url": places.HUB_API, "registry": registry}
     broker = common | {
         "port": places.BROKER_PORT,
         "token_file": str(places.ETC / "secrets" / "broker"),

@@ -20,7 +20,7 @@ SERVER_SCOPES = ["users:activity!user", "access:servers!server", *sorted(PERSON_
 
 LAB_ARGUMENTS = [
     "--KernelManager.transport=ipc",
-    "--LabApp.news_url=",
+    "--LabApp.news_url=None",
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     "--LabApp.extension_manager=readonly",
 ]
