@@ -1,5 +1,6 @@
 """Nothing is lost and nothing is doubled, whatever happens to the network and to the processes at both ends."""
 
+# ruff: noqa: S311
 from __future__ import annotations
 
 import asyncio
@@ -109,8 +110,8 @@ async def test_a_silent_cut_is_noticed_in_time_and_healed(site: SiteInTest) -> N
     began = time.monotonic()
     call = asyncio.create_task(link.call("free", timeout=None))
     await until(lambda: link.state.name == "lost")
-    # The times of a test are those of real life divided by 15: 12 s of silence and 3 s for noticing.
-    assert time.monotonic() - began <= FAST.silent + 3 * FAST.beat
+    # The times of a test are those of real life divided by 15: 12 s of silence, noticed in 15 s at most.
+    assert time.monotonic() - began <= FAST.silent + 3 / 15
     assert "nothing was heard" in link.state.reason
     assert not call.done()
     site.wire.mend()

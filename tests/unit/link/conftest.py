@@ -97,12 +97,12 @@ SBATCH = """#!/bin/sh
 for a; do case $a in --job-name=*) name=${a#--job-name=};; esac; done
 [ -e QUEUE/down ] && { echo "sbatch: error: Unable to contact slurm controller (connect failure)" >&2; exit 1; }
 [ -e QUEUE/no ] && { echo "sbatch: error: invalid partition specified: nope" >&2; exit 1; }
+[ -e QUEUE/late ] && { touch QUEUE/begun; sleep 1; }
 exec 8>QUEUE/lock; flock 8
 id=$(( $(wc -l <QUEUE/jobs) + 1 ))
 echo "$@" >>QUEUE/arguments
 echo "$id|PENDING|Priority||$name" >>QUEUE/jobs
 exec 8>&-
-[ -e QUEUE/slow ] && { touch QUEUE/submitted; sleep 1; }
 echo "$id"
 """
 SQUEUE = """#!/bin/sh
@@ -117,6 +117,7 @@ SCANCEL = """#!/bin/sh
 echo "$1" >>QUEUE/cancelled
 """
 SACCT = """#!/bin/sh
+[ -e QUEUE/accounts ] && { cat QUEUE/accounts; exit 0; }
 echo "Slurm accounting storage is disabled" >&2; exit 1
 """
 

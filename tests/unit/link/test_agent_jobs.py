@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from dcde.agent.protocol import OpError
 from dcde.agent.slurm import parse_sacct, parse_scontrol, parse_squeue, refusal, submit_arguments, summary
 from dcde.agent.work import Work
+from link_site import until
 
 FILES = {"batch.sh": "#!/bin/sh\ntrue\n", "job.json": "{}"}
 KEY = "p-r1-import-a1"
@@ -92,37 +92,43 @@ asyncio.run(main())
 """
 
 
-async def test_an_agent_killed_inside_sbatch_leads_to_one_job(tmp_path: Path, queue, work: Work) -> None:
-    queue.say("slow")
+async def test_an_agent_killed_while_sbatch_runs_leads_to_one_job(tmp_path: Path, queue, work: Work) -> None:
+    # The job is made a second after the agent is gone: only the lock that `sbatch` holds tells of it until then.
+    queue.say("late")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SUBMIT, str(tmp_path), queue.path, KEY, *sys.path
     )
-    async with asyncio.timeout(20):
-        while not (queue.folder / "submitted").exists():
-            await asyncio.sleep(0.01)
+    await until(lambda: (queue.folder / "begun").exists())
     os.kill(process.pid, signal.SIGKILL)
     await process.wait()
-    assert not (tmp_path / "jobs" / KEY / "jobid").exists()
+    assert queue.lines("jobs") == []
     answer = await queue.jobs(tmp_path, work).submit(KEY, FILES, {})
     assert answer == {"job_id": "1", "how": "recovered"}
     assert len(queue.lines("jobs")) == 1
 
 
-async def test_the_lock_is_held_by_sbatch_itself(tmp_path: Path, queue, work: Work) -> None:
-    queue.say("slow")
+async def test_a_submission_that_nobody_waits_for_is_brought_to_its_end(tmp_path: Path, queue, work: Work) -> None:
+    queue.say("late")
     agent = queue.jobs(tmp_path, work)
     first = asyncio.create_task(agent.submit(KEY, FILES, {}))
-    async with asyncio.timeout(20):
-        while not (queue.folder / "submitted").exists():
-            await asyncio.sleep(0.01)
-    lock = tmp_path / "jobs" / KEY / "lock"
-    busy = await asyncio.to_thread(subprocess.run, ["flock", "-n", str(lock), "true"], check=False)
-    assert busy.returncode == 1
-    first.cancel()  # Nobody waits for the answer any more: the submission is brought to its end all the same.
-    async with asyncio.timeout(20):
-        while not (tmp_path / "jobs" / KEY / "jobid").exists():
-            await asyncio.sleep(0.01)
+    await until(lambda: (queue.folder / "begun").exists())
+    first.cancel()
+    await until(lambda: (tmp_path / "jobs" / KEY / "jobid").exists())
     assert (await agent.submit(KEY, FILES, {}))["how"] == "attached"
+
+
+async def test_where_there_are_accounts_they_know_more(tmp_path: Path, queue, work: Work) -> None:
+    agent = queue.jobs(tmp_path, work)
+    await agent.submit("a", FILES, {})
+    await agent.submit("b", FILES, {})
+    queue.set()
+    assert (await agent.poll(["a"]))["a"]["state"] == "unknown"
+    (queue.folder / "accounts").write_text("1|TIMEOUT|0:15|n1|a\n2|COMPLETED|0:0|n2|b\n")
+    agent = queue.jobs(tmp_path, work)
+    found = await agent.poll(["a", "b"])
+    assert [(s["slurm_state"], s["exit_code"]) for s in found.values()] == [("TIMEOUT", 143), ("COMPLETED", 0)]
+    (tmp_path / "jobs/b/jobid").unlink()
+    assert await agent.submit("b", FILES, {}) == {"job_id": "2", "how": "recovered"}
 
 
 async def test_poll_asks_once_and_takes_nothing_for_failed(tmp_path: Path, queue, work: Work) -> None:

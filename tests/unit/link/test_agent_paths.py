@@ -7,12 +7,14 @@ import threading
 from pathlib import Path
 
 import pytest
-from dcde.agent import files, globs
+from dcde.agent import files, globs, paths
 from dcde.agent.paths import Root
 from dcde.agent.protocol import OpError
 
 
-@pytest.mark.parametrize("path", ["..", "../outside/secret", "a/../../outside", "/etc/passwd", "a\x00b", "x/../y"])
+@pytest.mark.parametrize(
+    "path", ["..", "../outside/secret", "a/../../outside", "/etc/passwd", "a\x00b", "x/../y", "a/\ud800"]
+)
 def test_paths_that_leave_by_name_are_refused(root: Root, path: str) -> None:
     (Path(root.path) / "a").mkdir()
     for attempt in (
@@ -110,6 +112,25 @@ def test_a_folder_swapped_for_a_link_while_one_looks_gives_nothing_away(root: Ro
     assert b"not for you" not in outcomes
     assert b"mine" in outcomes
     assert outcomes <= {b"mine", "NotFound", "PathRefused", "FileTrouble"}
+
+
+@pytest.mark.parametrize("path", ["real/secret", "real"])
+def test_a_link_put_there_between_looking_and_opening(root: Root, outside: Path, monkeypatch, path: str) -> None:
+    top = Path(root.path)
+    (top / "real").mkdir()
+    (top / "real/secret").write_text("mine")
+    look = paths._link_target
+
+    def look_and_swap(folder: int, name: str) -> str | None:
+        target = look(folder, name)
+        if name == "real" and not (top / "real").is_symlink():
+            (top / "real").rename(top / "aside")
+            (top / "real").symlink_to(outside)
+        return target
+
+    monkeypatch.setattr(paths, "_link_target", look_and_swap)
+    with pytest.raises(OpError):
+        files.list_folder(root, path, 10) if path == "real" else files.open_file(root, path)
 
 
 def test_pipes_and_devices_are_not_read(root: Root) -> None:

@@ -1,5 +1,6 @@
 """The session layer: order, no loss and no doubling over carriers that break anywhere, and bounds on what comes in."""
 
+# ruff: noqa: S311, RUF006
 from __future__ import annotations
 
 import asyncio
@@ -119,6 +120,18 @@ async def test_errors_keep_their_fields(pair) -> None:
     assert caught.value.to_json() == {
         "code": "DiskFull", "message": "full", "where": "a/b", "remedy": "make room", "retry": True,
     }  # fmt: skip
+    carrying.cancel()
+
+
+async def test_a_fault_of_the_far_end_is_answered(pair) -> None:
+    async def handler(channel: Channel, op: str, args: dict) -> None:
+        raise TypeError("a fault")
+
+    pair.handler = handler
+    carrying = asyncio.create_task(pair.attach())
+    with pytest.raises(OpError, match="a fault") as caught:
+        await (await pair.near.request("x", {})).result
+    assert caught.value.code == "AgentError"
     carrying.cancel()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -35,6 +36,8 @@ from .protocol import (
     message,
 )
 from .session import Session, SessionEnded
+
+log = logging.getLogger("dcde.agent")
 
 MAX_CHANNELS = 512
 """So many requests may be open at once on one session."""
@@ -257,6 +260,13 @@ class Channels:
                 kind = RESULT
             except OpError as error:
                 kind, answer = ERROR, dump(error.to_json())
+            except SessionEnded:
+                raise
+            except Exception as error:
+                # The asker must get an answer, whatever is wrong here.
+                log.exception("the operation %s failed", op)
+                failure = OpError("AgentError", f"{type(error).__name__}: {error}", where=op)
+                kind, answer = ERROR, dump(failure.to_json())
             self._open.pop(channel.number, None)
             await self.send(kind, channel.number, answer)
         except SessionEnded:

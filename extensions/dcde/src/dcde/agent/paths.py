@@ -49,6 +49,10 @@ def split(path: str) -> list[str]:
     """Return the parts of a relative path as a person gives it; one that is absolute or has `..` is refused."""
     if "\x00" in path:
         raise refused(path, "The path has a NUL character.")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise refused(path, "The path has characters that no file name can have.") from None
     if path.startswith("/"):
         raise refused(path, "The path is absolute.")
     parts = [part for part in path.split("/") if part not in ("", ".")]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from typing import Any, Protocol
 
 VERSION = 1
@@ -133,15 +134,15 @@ class Frames:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._buffer = bytearray()
-        self.heard = 0
-        """How many bytes came in all; a change means that the other end is alive."""
+        self.heard_at = time.monotonic()
+        """When the last bytes came. Whatever they are, the other end is alive."""
 
     async def _fill(self, size: int) -> bool:
         while len(self._buffer) < size:
             data = await self._reader.read(CHUNK)
             if not data:
                 return False
-            self.heard += len(data)
+            self.heard_at = time.monotonic()
             self._buffer += data
         return True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -180,15 +181,9 @@ class Session:
             await writer.drain()
 
     async def _beat(self, frames: Frames, writer: Writer, beat_s: float, silent_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        heard, since = frames.heard, loop.time()
-        while True:
+        while (left := frames.heard_at + silent_s - time.monotonic()) > 0:
             writer.write(frame(BEAT))
-            await asyncio.sleep(beat_s)
-            if frames.heard != heard:
-                heard, since = frames.heard, loop.time()
-            elif loop.time() - since >= silent_s:
-                return
+            await asyncio.sleep(min(beat_s, left))
 
     async def _read(self, frames: Frames, turn: int) -> None:
         while turn == self._turn:

@@ -87,7 +87,9 @@ class Supervisor:
         return LinkRefused(self.state.reason, where=self.site.name, remedy=self.state.remedy)
 
     def _set(self, state: LinkState) -> None:
-        if state == replace(self.state, since=state.since):
+        if state.name == self.state.name:
+            state = replace(state, since=self.state.since)
+        if state == self.state:
             return
         log.info("the link is %s: %s", state.name, state.reason or state.login_host, extra={"site": self.site.name})
         self.state = state
@@ -124,7 +126,7 @@ class Supervisor:
             self._failures += 1
             self.nudge.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait * random.uniform(0.5, 1.0)):  # noqa: S311
+                async with asyncio.timeout(wait * random.uniform(0.5, 1.0)):
                     await self.nudge.wait()
 
     async def _once(self) -> DcdeError:
