@@ -23,7 +23,7 @@ def test_a_job_runs_under_the_persons_own_account(follow, site):
     follower = follow(site, f"demo-r1-{site}-a1", {"script": "id -un; pwd"})
     end = follower.end()
     assert end["result"]["ok"] is True, end
-    assert follower.record("stdout").splitlines()[-2:] == [follower.account, follower.project]
+    assert f"\n{follower.account}\n{follower.project}\n" in follower.record("stdout")
     shown = follower.at_site("scontrol", "show", "job", end["result"]["slurm_job_id"])
     assert f"UserId={follower.account}(" in shown
     assert f"JobName={follower.key}" in shown
@@ -72,6 +72,7 @@ def test_a_second_batch_job_of_the_same_attempt_ends_itself(follow):
     end = first.end()
     assert end["result"]["ok"] is True
     assert end["result"]["slurm_job_id"] != number
+    assert first.record("stdout").startswith("+ bash -c"), "the second start has not wiped the log of the first"
     assert len(first.starts()) == 1
 
 

@@ -42,6 +42,10 @@ DISK_FULL = 28
 FULL = (errno.ENOSPC, errno.EDQUOT)
 RESERVE_BYTES = 64 * 1024
 LOW_SPACE_BYTES = 1024 * 1024
+MOST_PROBLEMS = 50
+MOST_CHARACTERS = 1000
+"""What of the problems goes into the result, so that it stays small enough to travel with every poll."""
+
 KILL_AFTER_S = 15.0
 """How long the application may take to end after SIGTERM; Slurm waits 30 s by default before it kills everything."""
 
@@ -341,7 +345,7 @@ class Job:
         return {
             "exit_codes": self.exit_codes,
             "ok": self.ok,
-            "problems": list(dict.fromkeys(self.problems)),
+            "problems": [problem[:MOST_CHARACTERS] for problem in dict.fromkeys(self.problems)][:MOST_PROBLEMS],
             "started": self.started,
             "ended": time.time(),
             "host": socket.gethostname(),
