@@ -1,7 +1,7 @@
 """How a site offers its software: each of the three in another way, as real laboratories do.
 
-RELION itself is the machine's package in /usr/bin. The CTF estimator is the testbed's own program; it appears at each site under
-another path.
+RELION itself is the machine's package in /usr/bin. The CTF estimator is the testbed's own program; it appears at each
+site under another path.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ conflict {name}
 class Setup:
     """What a job script of this site must do before the programs are there, and where the files lie.
 
-    `root` is the top folder of the site's software tree, `programs` the names or paths by which programs are called after
-    `setup`.
+    `root` is the top folder of the site's software tree, `programs` the names or paths by which programs are called
+    after `setup`.
     """
 
     root: str
@@ -84,14 +84,16 @@ def install(site: Site, root: Path, etc: Path, ctffind: Path) -> str | None:
     if not ctffind.is_file():
         return f"{site.name}: no CTF estimator ({ctffind} is missing): steps that need ctffind will fail there"
     _, _, program = ctffind.read_text().partition("\n")
-    target.write_text(f"#!{INTERPRETER}\n{program}")  # the first line is the site's matter, as with any installed script
+    target.write_text(
+        f"#!{INTERPRETER}\n{program}"
+    )  # the first line is the site's matter, as with any installed script
     target.chmod(0o755)
     return None
 
 
 def _modules(root: Path, etc: Path) -> None:
     files = {
-        f"relion/{RELION_VERSION}": _MODULE.format(name="relion", version=RELION_VERSION, what="RELION, cryo-EM structure determination")
+        f"relion/{RELION_VERSION}": _MODULE.format(name="relion", version=RELION_VERSION, what="RELION, cryo-EM")
         + "setenv RELION_HOME /usr\nprepend-path PATH /usr/bin\n",
         "ctffind/4.1": _MODULE.format(name="ctffind", version="4.1", what="CTF estimation")
         + "prepend-path PATH /sw/spack/ctffind-4.1/bin\n",
@@ -108,7 +110,9 @@ def _modules(root: Path, etc: Path) -> None:
 def _setup_script(root: Path, etc: Path) -> None:
     script = root / "cades" / "setup.sh"
     script.parent.mkdir(parents=True, exist_ok=True)
-    script.write_text('# source this file\nexport CADES_ROOT=/sw/cades\nexport PATH="/sw/cades/cryoem/ctffind/4.1:$PATH"\n')
+    script.write_text(
+        '# source this file\nexport CADES_ROOT=/sw/cades\nexport PATH="/sw/cades/cryoem/ctffind/4.1:$PATH"\n'
+    )
 
 
 def _path(root: Path, etc: Path) -> None:

@@ -1,6 +1,7 @@
 """The front door's certificate authority, good for `localhost` and nothing else, made with the openssl command.
 
-The authority lasts (a person may have imported it into a browser); the door's certificate is made anew when names are added.
+The authority lasts (a person may have imported it into a browser); the door's certificate is made anew when names are
+added.
 """
 
 from __future__ import annotations
@@ -32,8 +33,20 @@ def ensure(folder: Path, names: Iterable[str]) -> None:
     wanted = sorted({"localhost", *names})
     if not _good(folder / "ca.crt"):
         extensions = [part for each in _CA_EXTENSIONS for part in ("-addext", each)]
-        _openssl("req", "-x509", *_KEY, "-days", str(CA_DAYS), "-subj", "/O=DCDE sample world/CN=DCDE sample CA (localhost only)",
-                 "-keyout", str(folder / "ca.key"), "-out", str(folder / "ca.crt"), *extensions)  # fmt: skip
+        _openssl(
+            "req",
+            "-x509",
+            *_KEY,
+            "-days",
+            str(CA_DAYS),
+            "-subj",
+            "/O=DCDE sample world/CN=DCDE sample CA (localhost only)",
+            "-keyout",
+            str(folder / "ca.key"),
+            "-out",
+            str(folder / "ca.crt"),
+            *extensions,
+        )
         (folder / "names.json").unlink(missing_ok=True)
     if not _good(folder / "door.crt") or _read_names(folder) != wanted:
         _issue(folder, wanted)
@@ -49,10 +62,34 @@ def _issue(folder: Path, names: list[str]) -> None:
             f"subjectAltName={alternatives}\nextendedKeyUsage=serverAuth\nkeyUsage=critical,digitalSignature\n"
             "basicConstraints=critical,CA:FALSE\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
         )
-        _openssl("req", *_KEY, "-subj", "/O=DCDE sample world/CN=front door", "-keyout", str(folder / "door.key"), "-out", str(request))
-        _openssl("x509", "-req", "-in", str(request), "-CA", str(folder / "ca.crt"), "-CAkey", str(folder / "ca.key"), "-days",
-                 str(DOOR_DAYS), "-set_serial", f"0x{os.urandom(16).hex()}", "-extfile", str(extensions),
-                 "-out", str(folder / "door.crt"))  # fmt: skip
+        _openssl(
+            "req",
+            *_KEY,
+            "-subj",
+            "/O=DCDE sample world/CN=front door",
+            "-keyout",
+            str(folder / "door.key"),
+            "-out",
+            str(request),
+        )
+        _openssl(
+            "x509",
+            "-req",
+            "-in",
+            str(request),
+            "-CA",
+            str(folder / "ca.crt"),
+            "-CAkey",
+            str(folder / "ca.key"),
+            "-days",
+            str(DOOR_DAYS),
+            "-set_serial",
+            f"0x{os.urandom(16).hex()}",
+            "-extfile",
+            str(extensions),
+            "-out",
+            str(folder / "door.crt"),
+        )
     with (folder / "door.crt").open("a") as file:
         file.write((folder / "ca.crt").read_text())
 
@@ -60,7 +97,9 @@ def _issue(folder: Path, names: list[str]) -> None:
 def _good(certificate: Path) -> bool:
     if not certificate.exists():
         return False
-    shown = subprocess.run(["openssl", "x509", "-in", str(certificate), "-noout", "-checkend", str(_SOON)], capture_output=True)
+    shown = subprocess.run(
+        ["openssl", "x509", "-in", str(certificate), "-noout", "-checkend", str(_SOON)], capture_output=True
+    )
     return shown.returncode == 0
 
 

@@ -19,20 +19,44 @@ from dcde_testbed.outside import Options, WorldError
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    top = argparse.ArgumentParser(prog="dcde-testbed", description="Institutions, a proxy and three sites behind firewalls, on this machine.")
+    top = argparse.ArgumentParser(
+        prog="dcde-testbed", description="Institutions, a proxy and three sites behind firewalls, on this machine."
+    )
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--state", type=Path, default=Path(os.environ.get("DCDE_STATE", "build/world")), metavar="DIR",
-                        help="what lasts, a 0700 folder (default: $DCDE_STATE or build/world)")  # fmt: skip
+    common.add_argument(
+        "--state",
+        type=Path,
+        default=Path(os.environ.get("DCDE_STATE", "build/world")),
+        metavar="DIR",
+        help="what lasts, a 0700 folder (default: $DCDE_STATE or build/world)",
+    )
     actions = top.add_subparsers(dest="action", required=True)
 
     up = actions.add_parser("up", parents=[common], help="start the world; returns when everything answers")
-    up.add_argument("--port", type=int, default=DEFAULT_PORT, help="front door, the same inside and outside (default %(default)s)")
-    up.add_argument("--env", type=Path, default=Path(os.environ.get("DCDE_ENV", "build/env")), metavar="DIR",
-                    help="built environments (default: $DCDE_ENV or build/env)")  # fmt: skip
+    up.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help="front door, the same inside and outside (default %(default)s)"
+    )
+    up.add_argument(
+        "--env",
+        type=Path,
+        default=Path(os.environ.get("DCDE_ENV", "build/env")),
+        metavar="DIR",
+        help="built environments (default: $DCDE_ENV or build/env)",
+    )
     up.add_argument("--guest", type=Path, metavar="FILE", help="the product under test, as YAML")
-    up.add_argument("--site-option", action="append", default=[], metavar="SITE.NAME=VALUE", help="for example anl-lcrc.storage_mb=64")
-    up.add_argument("--sample-data", metavar="DIR|none", help="movies to lay into the first person's storage (default: made once)")
-    up.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="address of the front door (default %(default)s)")
+    up.add_argument(
+        "--site-option",
+        action="append",
+        default=[],
+        metavar="SITE.NAME=VALUE",
+        help="for example anl-lcrc.storage_mb=64",
+    )
+    up.add_argument(
+        "--sample-data", metavar="DIR|none", help="movies to lay into the first person's storage (default: made once)"
+    )
+    up.add_argument(
+        "--listen", default="127.0.0.1", metavar="ADDRESS", help="address of the front door (default %(default)s)"
+    )
     up.add_argument("--expose", action="store_true", help="allow a --listen address that other machines reach")
     up.add_argument("--foreground", action="store_true", help="stay; ctrl-C takes everything down")
 
@@ -48,7 +72,9 @@ def parser() -> argparse.ArgumentParser:
     node = actions.add_parser("node", parents=[common], help="let a machine of a site die, or start it")
     node.add_argument("machine", metavar="SITE/MACHINE")
     node.add_argument("do", choices=["stop", "start"])
-    link = actions.add_parser("link", parents=[common], help="cut a site off the wide area network, silently, or mend it")
+    link = actions.add_parser(
+        "link", parents=[common], help="cut a site off the wide area network, silently, or mend it"
+    )
     link.add_argument("site")
     link.add_argument("do", choices=["cut", "mend"])
     service = actions.add_parser("service", parents=[common], help="act on one service")
@@ -61,7 +87,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status. Errors are said in one sentence on standard error."""
     options = parser().parse_args(arguments)
     options.state = options.state.resolve()
-    actions = {"up": _up, "down": _down, "status": _status, "logs": _logs, "in": _in, "node": _node, "link": _link, "service": _service}
+    actions = {
+        "up": _up,
+        "down": _down,
+        "status": _status,
+        "logs": _logs,
+        "in": _in,
+        "node": _node,
+        "link": _link,
+        "service": _service,
+    }
     try:
         return actions[options.action](options)
     except (WorldError, GuestError, LayoutError) as error:
@@ -92,12 +127,17 @@ def _up(options: argparse.Namespace) -> int:
         data = outside.sample_data(options.state, options.env.resolve(), tell)
     print(f"The world in {options.state}:", flush=True)
     try:
-        outside.up(Options(options.state, options.port, options.env, guest, sites, data, options.listen, options.expose), tell)
+        outside.up(
+            Options(options.state, options.port, options.env, guest, sites, data, options.listen, options.expose), tell
+        )
     except KeyboardInterrupt:
         print("\ninterrupted; everything was ended", file=sys.stderr)
         return 130
     if guest.routes:
-        print(f"Open https://{next(iter(guest.routes))}:{options.port}/ (certificate authority: {options.state}/door/ca.crt)", flush=True)
+        print(
+            f"Open https://{next(iter(guest.routes))}:{options.port}/ (its authority: {options.state}/door/ca.crt)",
+            flush=True,
+        )
     return _stay(options.state) if options.foreground else 0
 
 

@@ -1,4 +1,6 @@
-"""The world's control socket: one JSON line asks, one JSON line answers. It lies in STATE, which only its owner can enter."""
+"""The world's control socket: one JSON line asks, one JSON line answers. It lies in STATE, which only its owner can
+enter.
+"""
 
 from __future__ import annotations
 
@@ -52,21 +54,30 @@ def ask(path: Path, request: Mapping[str, Any], seconds: float = 30.0) -> dict[s
 class ControlServer:
     """Answers requests in the supervisor's loop, one connection after the other."""
 
-    def __init__(self, path: Path, supervisor: Supervisor, handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def __init__(
+        self, path: Path, supervisor: Supervisor, handle: Callable[[dict[str, Any]], dict[str, Any]], owner: int = 0
+    ) -> None:
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         path.chmod(0o600)
         self._listener.listen(16)
         self._handle = handle
+        self._owner = owner  # the world's root is whoever started the world
+        self._supervisor = supervisor
         supervisor.watch(self._listener, self._accept)
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._supervisor.unwatch(self._listener)
+        self._listener.close()
 
     def _accept(self) -> None:
         channel, _ = self._listener.accept()
         with channel, contextlib.suppress(OSError, ValueError):
             channel.settimeout(2)
             _, uid, _ = struct.unpack("3i", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            if uid == 0:  # the world's root is whoever started it
+            if uid == self._owner:
                 channel.sendall(json.dumps(self._answer(channel)).encode() + b"\n")
 
     def _answer(self, channel: socket.socket) -> dict[str, Any]:

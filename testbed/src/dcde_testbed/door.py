@@ -1,9 +1,10 @@
 """The front door: browsers outside reach the services inside. `door CONFIGURATION.json`
 
-The listening socket was opened outside the world and inherited, so it still accepts outside, while every new connection starts
-in this process's network. It speaks TLS, reads the head of a connection's first request and picks the service by host name;
-after that bytes are only copied, so that WebSockets and uploads pass. A browser never uses one connection for two names here:
-each name resolves by itself and HTTP/2 is not offered. An unknown name gets 421, which is also the answer to DNS rebinding.
+The listening socket was opened outside the world and inherited, so it still accepts outside, while every new
+connection starts in this process's network. It speaks TLS, reads the head of a connection's first request and picks
+the service by host name; after that bytes are only copied, so that WebSockets and uploads pass. A browser never uses
+one connection for two names here: each name resolves by itself and HTTP/2 is not offered. An unknown name gets 421,
+which is also the answer to DNS rebinding.
 """
 
 from __future__ import annotations
@@ -63,7 +64,9 @@ class Door:
         try:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_SECONDS)
         except asyncio.LimitOverrunError:
-            return await _say(writer, answer("431 Request Header Fields Too Large", "The head of this request is too long."))
+            return await _say(
+                writer, answer("431 Request Header Fields Too Large", "The head of this request is too long.")
+            )
         host = host_of(head)
         port = self.routes.get(host or "")
         if port is None:
@@ -72,7 +75,10 @@ class Door:
             up_reader, up_writer = await asyncio.wait_for(asyncio.open_connection("127.0.0.1", port), 10)
         except (OSError, TimeoutError):
             log("door", "service does not answer", level="warning", host=host, port=port)
-            return await _say(writer, answer("503 Service Unavailable", "The service is starting or was stopped. Try again in a moment."))
+            return await _say(
+                writer,
+                answer("503 Service Unavailable", "The service is starting or was stopped. Try again in a moment."),
+            )
         try:
             up_writer.write(head)
             await asyncio.gather(_copy(reader, up_writer), _copy(up_reader, writer))

@@ -68,10 +68,11 @@ def dtn_rules(site: Site, others: Iterable[Site]) -> str:
 
 
 def people_rules(sites: Iterable[Site], api_ports: Iterable[int]) -> str:
-    """The hub's network: people's servers (interfaces u<uid>) reach its API ports and the sites' ssh, not each other."""
+    """The hub's network: people's servers (interfaces u<uid>) reach API ports and the sites' ssh, not each other."""
     ssh = ", ".join(f"{site.login_address} . {site.ssh_port}" for site in sites)
     ports = ", ".join(str(port) for port in sorted(api_ports))
-    api = f'iifname "u*" ip saddr {PEOPLE_NETWORK} ip daddr {PEOPLE_ADDRESS} tcp dport {{ {ports} }} counter name people_api accept'
+    person = f'iifname "u*" ip saddr {PEOPLE_NETWORK}'
+    api = f"{person} ip daddr {PEOPLE_ADDRESS} tcp dport {{ {ports} }} counter name people_api accept"
     return _table(
         "people",
         ("people_api", "people_ssh", "people_rejected", "in_rejected", "forward_rejected"),
@@ -85,7 +86,7 @@ def people_rules(sites: Iterable[Site], api_ports: Iterable[int]) -> str:
   }}
   chain forward {{ type filter hook forward priority 0; policy drop;
     ct state established,related accept
-    iifname "u*" oifname "wan" ip saddr {PEOPLE_NETWORK} ip daddr . tcp dport {{ {ssh} }} counter name people_ssh accept
+    {person} oifname "wan" ip daddr . tcp dport {{ {ssh} }} counter name people_ssh accept
     iifname "u*" counter name people_rejected {_REJECT}
     counter name forward_rejected {_REJECT}
   }}

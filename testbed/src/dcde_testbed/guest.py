@@ -1,7 +1,7 @@
 """What enters the world from outside: a product under test, described by a YAML file.
 
-The testbed knows no product. A guest brings folders, system accounts, one-shots and services, host names at the front door,
-and says which of its ports people's servers may reach. Example::
+The testbed knows no product. A guest brings folders, system accounts, one-shots and services, host names at the front
+door, and says which of its ports people's servers may reach. Example::
 
     binds: [{source: /abs/outside, target: /opt/dcde/demo, read_only: true}]
     accounts: [{name: dcde-broker, uid: 985}]
@@ -98,9 +98,13 @@ def parse(data: object) -> Guest:
     people = _mapping(top.get("people") or {}, "people", {"api_ports"})
     return Guest(
         binds=tuple(_bind(each, f"binds[{k}]") for k, each in enumerate(_list(top.get("binds"), "binds"))),
-        accounts=tuple(_account(each, f"accounts[{k}]") for k, each in enumerate(_list(top.get("accounts"), "accounts"))),
+        accounts=tuple(
+            _account(each, f"accounts[{k}]") for k, each in enumerate(_list(top.get("accounts"), "accounts"))
+        ),
         prepare=tuple(_argv(each, f"prepare[{k}]") for k, each in enumerate(_list(top.get("prepare"), "prepare"))),
-        services=tuple(_service(each, f"services[{k}]") for k, each in enumerate(_list(top.get("services"), "services"))),
+        services=tuple(
+            _service(each, f"services[{k}]") for k, each in enumerate(_list(top.get("services"), "services"))
+        ),
         routes=_routes(top.get("routes") or {}),
         api_ports=tuple(_port(each, "people.api_ports") for each in _list(people.get("api_ports"), "people.api_ports")),
         ready=tuple(_url(each) for each in _list(top.get("ready"), "ready")),
@@ -132,10 +136,9 @@ def _bind(value: object, where: str) -> Bind:
             raise GuestError(f"{where}.{name} must be an absolute path without ..")
     if not isinstance(read_only, bool):
         raise GuestError(f"{where}.read_only must be true or false")
-    assert isinstance(source, str) and isinstance(target, str)
-    if not Path(source).exists():
+    if not Path(str(source)).exists():
         raise GuestError(f"{where}.source: {source} does not exist")
-    return Bind(source, target, read_only)
+    return Bind(str(source), str(target), read_only)
 
 
 def _account(value: object, where: str) -> GuestAccount:
@@ -162,14 +165,23 @@ def _argv(value: object, where: str) -> tuple[str, ...]:
 def _service(value: object, where: str) -> GuestService:
     data = _mapping(value, where, {"name", "argv", "user", "environment", "umask", "directory"})
     environment, umask, directory = data.get("environment") or {}, data.get("umask", "022"), data.get("directory", "/")
-    if not isinstance(environment, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in environment.items()):
+    if not isinstance(environment, dict) or not all(
+        isinstance(k, str) and isinstance(v, str) for k, v in environment.items()
+    ):
         raise GuestError(f"{where}.environment must map text to text (quote numbers)")
     if not isinstance(umask, str) or not re.fullmatch(r"0?[0-7]{3}", umask):
         raise GuestError(f'{where}.umask must be quoted octal digits, for example "077"')
     if not isinstance(directory, str) or not directory.startswith("/"):
         raise GuestError(f"{where}.directory must be an absolute path")
     user = None if data.get("user") is None else _name(data["user"], f"{where}.user")
-    return GuestService(_name(data.get("name"), f"{where}.name"), _argv(data.get("argv"), f"{where}.argv"), user, environment, umask, directory)
+    return GuestService(
+        _name(data.get("name"), f"{where}.name"),
+        _argv(data.get("argv"), f"{where}.argv"),
+        user,
+        environment,
+        umask,
+        directory,
+    )
 
 
 def _routes(value: object) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Process 1 of the world: makes its root, networks and sites, starts everything and answers the control socket.
 
-Standard library only, under /usr/bin/python3. Its plan comes as JSON on standard input; its progress goes as JSON lines to an
-inherited pipe, on which `up` waits.
+Standard library only, under /usr/bin/python3. Its plan comes as JSON on standard input; its progress goes as JSON
+lines to an inherited pipe, on which `up` waits.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import secrets
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,7 @@ class World:
         self.report(warning=text)
 
     @contextlib.contextmanager
-    def stage(self, title: str) -> Any:
+    def stage(self, title: str) -> Iterator[None]:
         began = time.monotonic()
         yield
         seconds = round(time.monotonic() - began, 2)
@@ -120,7 +122,11 @@ class World:
             Bind(str(Path(__file__).resolve().parent), str(PACKAGE)),
         ]
         environments = Path(self.plan["environments"])
-        binds += [Bind(str(environments / name), f"/opt/dcde/{name}") for name in ENVIRONMENTS if (environments / name).is_dir()]
+        binds += [
+            Bind(str(environments / name), f"/opt/dcde/{name}")
+            for name in ENVIRONMENTS
+            if (environments / name).is_dir()
+        ]
         if (environments / "site").is_dir():
             binds.append(Bind(str(environments / "site"), str(SITE_ENVIRONMENT)))
         if self.plan["memory_group"]:
@@ -218,8 +224,13 @@ class World:
         for name in ("door.crt", "door.key"):
             rooms.private_copy(lasting / name, run / name, owner=DOOR_ACCOUNT[0])
         rooms.private_copy(lasting / "ca.crt", run / "ca.crt", mode=0o644)
-        configuration = {"port": self.port, "fd": self.plan["door_fd"], "routes": self.routes, "certificate": "/run/door/door.crt",
-                         "key": "/run/door/door.key"}  # fmt: skip
+        configuration = {
+            "port": self.port,
+            "fd": self.plan["door_fd"],
+            "routes": self.routes,
+            "certificate": "/run/door/door.crt",
+            "key": "/run/door/door.key",
+        }
         (run / "configuration.json").write_text(json.dumps(configuration))
 
     def _prepare_guest(self) -> None:
@@ -233,10 +244,14 @@ class World:
                     )
                 except OSError as error:
                     raise Failed(f"guest's preparation {number + 1} ({argv[0]}) did not start: {error}") from error
-                self._wait(lambda process=process: process.returncode is not None, f"guest's preparation {number + 1}", PREPARE_SECONDS)
+                ended = partial(_has_ended, process)
+                self._wait(ended, f"guest's preparation {number + 1}", PREPARE_SECONDS)
             if process.returncode:
                 said = path.read_bytes()[began:].decode(errors="replace").splitlines()[-_LAST_LINES:]
-                raise Failed(f"guest's preparation {number + 1} ({' '.join(argv)}) ended with {process.returncode}:\n" + "\n".join(said))
+                raise Failed(
+                    f"guest's preparation {number + 1} ({' '.join(argv)}) ended with {process.returncode}:\n"
+                    + "\n".join(said)
+                )
 
     # -- starting
 
@@ -253,14 +268,23 @@ class World:
                 self._service(process.name, process.argv, process.user, process.environment, process.umask)
             self.ready += self.federation.ready()
         for service in self.guest.services:
-            self._service(service.name, service.argv, service.user, service.environment, service.umask, service.directory)
+            self._service(
+                service.name, service.argv, service.user, service.environment, service.umask, service.directory
+            )
         self.ready += self.guest.ready
-        door = Service("door", [*boot, "door", "/run/door/configuration.json"], logs / "door.log", user=DOOR_ACCOUNT[0],
-                       pass_fds=(self.plan["door_fd"],))  # fmt: skip
+        door = Service(
+            "door",
+            [*boot, "door", "/run/door/configuration.json"],
+            logs / "door.log",
+            user=DOOR_ACCOUNT[0],
+            pass_fds=(self.plan["door_fd"],),
+        )
         shutil.chown("/run/door/configuration.json", DOOR_ACCOUNT[0])
         self.supervisor.add(door)
 
-    def _service(self, name: str, argv: Any, user: str | None, environment: Any, umask: str, directory: str = "/") -> None:
+    def _service(
+        self, name: str, argv: Any, user: str | None, environment: Any, umask: str, directory: str = "/"
+    ) -> None:
         if name in self.supervisor.services:
             raise Failed(f"two services have the name {name}")
         log_file = STATE / "logs" / f"{name}.log"
@@ -287,7 +311,11 @@ class World:
             raise Failed(f"no answer from {', '.join(missing)} ({error})\n{self._unhealthy()}".strip()) from error
 
     def _unhealthy(self) -> str:
-        names = [f"{s.name} ({s.state}, started {s.starts} times)" for s in self.supervisor.services.values() if s.state != "running" or s.starts > 1]
+        names = [
+            f"{s.name} ({s.state}, started {s.starts} times)"
+            for s in self.supervisor.services.values()
+            if s.state != "running" or s.starts > 1
+        ]
         return f"in trouble: {', '.join(names)}; see the logs of that name" if names else ""
 
     # -- the control socket
@@ -343,6 +371,10 @@ class World:
         elif request["do"] == "mend" and now:
             network.mend(site)
         return {"site": site.name, "link": request["do"]}
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    return process.returncode is not None
 
 
 def _answers(address: str) -> bool:

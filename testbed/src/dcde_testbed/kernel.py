@@ -13,9 +13,15 @@ REMOUNT, BIND, REC, PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 DETACH = 2
 _PR_SET_PDEATHSIG = 1
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "ppc64le": 203, "s390x": 217, "riscv64": 41}
-# statvfs and mount(2) have the same flags with other numbers; what is locked from outside a user namespace must be repeated.
-_KEEP = {os.ST_NOSUID: NOSUID, os.ST_NODEV: NODEV, os.ST_NOEXEC: NOEXEC, os.ST_NOATIME: 0x400, os.ST_NODIRATIME: 0x800,
-         os.ST_RELATIME: 0x200000}  # fmt: skip
+# statvfs and mount(2) have the same flags with other numbers. In a user namespace the locked ones must be kept.
+_KEEP = {
+    os.ST_NOSUID: NOSUID,
+    os.ST_NODEV: NODEV,
+    os.ST_NOEXEC: NOEXEC,
+    os.ST_NOATIME: 0x400,
+    os.ST_NODIRATIME: 0x800,
+    os.ST_RELATIME: 0x200000,
+}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -34,7 +40,7 @@ def mount(source: str | Path, target: str | Path, kind: str | None, flags: int =
 
 
 def bind(source: str | Path, target: str | Path, *, read_only: bool = False) -> None:
-    """Make `source`, with what is mounted below it, visible at `target`; the topmost file system read-only if wanted."""
+    """Make `source`, with what is mounted below it, visible at `target`; the topmost one read-only if wanted."""
     mount(source, target, None, BIND | REC)
     if read_only:
         now = os.statvfs(target).f_flag

@@ -7,7 +7,7 @@ Only the options of a site (`--site-option SITE.NAME=VALUE`) change between runs
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 HUB_ADDRESS = "10.77.0.1"
@@ -133,8 +133,12 @@ SITES: tuple[Site, ...] = (
     ),
 )
 
-_OPTIONS = {"nodes": (1, 9), "cores_per_node": (1, 64), "memory_mb_per_node": (100, 1_000_000), "storage_mb": (0, 1_000_000)}
-assert set(_OPTIONS) <= {f.name for f in fields(Site)}
+_OPTIONS = {
+    "nodes": (1, 9),
+    "cores_per_node": (1, 64),
+    "memory_mb_per_node": (100, 1_000_000),
+    "storage_mb": (0, 1_000_000),
+}
 
 
 def sites_with(options: Iterable[str]) -> tuple[Site, ...]:
@@ -148,9 +152,12 @@ def sites_with(options: Iterable[str]) -> tuple[Site, ...]:
         site, _, name = where.partition(".")
         if not equals or site not in sites or name not in _OPTIONS:
             known = ", ".join(_OPTIONS)
-            raise LayoutError(f"site option {option!r}: give SITE.NAME=VALUE; sites: {', '.join(sites)}; names: {known}")
+            raise LayoutError(
+                f"site option {option!r}: give SITE.NAME=VALUE; sites: {', '.join(sites)}; names: {known}"
+            )
         low, high = _OPTIONS[name]
         if not value.isascii() or not value.isdigit() or not low <= int(value) <= high:
             raise LayoutError(f"site option {option!r}: the value must be a whole number from {low} to {high}")
-        sites[site] = replace(sites[site], **{name: int(value)})
+        changed: dict[str, Any] = {name: int(value)}
+        sites[site] = replace(sites[site], **changed)
     return tuple(sites.values())

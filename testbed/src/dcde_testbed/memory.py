@@ -96,6 +96,5 @@ def remove(group: Path, seconds: float = 2.0) -> bool:
 def forget(state: Path) -> None:
     """Remove the group that STATE remembers, if there is one."""
     note = state / NOTE
-    if note.exists():
-        if remove(Path(note.read_text())):
-            note.unlink()
+    if note.exists() and remove(Path(note.read_text())):
+        note.unlink()

@@ -1,7 +1,9 @@
-"""The networks of the world: one switch for the wide area, one for each site, and a network namespace for every machine.
+"""The networks of the world: one switch for the wide area, one for each site, and a network namespace for every
+machine.
 
-Switches live in namespaces of their own, so that no machine's firewall meets the frames of others. Everything is made with a
-few `ip -batch` calls. `nsenter --net=` is used instead of `ip -n`, which mounts a new /sys and may not do so without root.
+Switches live in namespaces of their own, so that no machine's firewall meets the frames of others. Everything is made
+with a few `ip -batch` calls. `nsenter --net=` is used instead of `ip -n`, which mounts a new /sys and may not do so
+without root.
 """
 
 from __future__ import annotations
@@ -105,7 +107,10 @@ def mend(site: Site) -> None:
 
 def is_cut(site: Site) -> bool:
     shown = subprocess.run(
-        ["nsenter", f"--net=/run/netns/{WAN}", "nft", "list", "set", "bridge", "wan", "cut"], capture_output=True, text=True, check=True
+        ["nsenter", f"--net=/run/netns/{WAN}", "nft", "list", "set", "bridge", "wan", "cut"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return f'"{wan_port(site, "login")}"' in shown.stdout
 

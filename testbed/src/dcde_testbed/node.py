@@ -87,7 +87,12 @@ def _binds(site: Site, machine: str) -> list[rooms.Bind]:
 def _start(supervisor: Supervisor, machine: str) -> None:
     if machine == "dtn":
         return
-    for folder, owner in (("run/munge", "munge"), ("var/lib/munge", "munge"), ("var/log/munge", "munge"), ("run/sshd", "root")):
+    for folder, owner in (
+        ("run/munge", "munge"),
+        ("var/lib/munge", "munge"),
+        ("var/log/munge", "munge"),
+        ("run/sshd", "root"),
+    ):
         Path("/", folder).mkdir(parents=True)
         shutil.chown(Path("/", folder), owner, owner)
 
@@ -118,7 +123,9 @@ def _report_when_ready(supervisor: Supervisor, site: Site) -> None:
 
 
 def _idle_nodes() -> int:
-    shown = subprocess.run(["sinfo", "-hN", "-p", "batch", "-t", "idle,mixed,allocated", "-o", "%N"], capture_output=True, text=True)
+    shown = subprocess.run(
+        ["sinfo", "-hN", "-p", "batch", "-t", "idle,mixed,allocated", "-o", "%N"], capture_output=True, text=True
+    )
     return len(shown.stdout.split())
 
 

@@ -1,8 +1,9 @@
 """The world as seen from outside: start it, find it, enter it, end it.
 
-STATE is one 0700 folder. `STATE/lock` is held by the world's process 1 (inherited from here), so "is it up" is "is it locked",
-and nothing can be stale. `STATE/inside` is what the world sees as /var/lib/dcde; it is 0711 because services with accounts of
-their own pass through it, which nobody outside can, since STATE is 0700. What people look for lies beside it as links.
+STATE is one 0700 folder. `STATE/lock` is held by the world's process 1 (inherited from here), so "is it up" is "is it
+locked", and nothing can be stale. `STATE/inside` is what the world sees as /var/lib/dcde; it is 0711 because services
+with accounts of their own pass through it, which nobody outside can, since STATE is 0700. What people look for lies
+beside it as links.
 """
 
 from __future__ import annotations
@@ -73,8 +74,13 @@ def check_listen(address: str, expose: bool) -> None:
 
 
 def make_state(state: Path) -> None:
-    """Have the state folder with everything `up` needs in it."""
+    """Have the state folder with everything `up` needs in it.
+
+    Raises WorldError for a folder that is somebody else's, or has other things in it: it is about to become 0700.
+    """
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (state / _INSIDE).is_dir() and any(state.iterdir()):
+        raise WorldError(f"{state} has other things in it; choose an empty folder or a new one with --state")
     if state.stat().st_uid != os.geteuid():
         raise WorldError(f"{state} belongs to another account; choose another --state")
     state.chmod(0o700)
@@ -92,7 +98,7 @@ def make_state(state: Path) -> None:
 
 def _lock(state: Path) -> IO[bytes] | None:
     """The lock of a world that is down, or None when it is up."""
-    file = open(state / "lock", "ab")
+    file = open(state / "lock", "ab")  # noqa: SIM115 - whoever gets it closes it
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -164,11 +170,15 @@ def _door(options: Options) -> socket.socket:
         door.listen(128)
     except OSError as error:
         door.close()
-        raise WorldError(f"port {options.port} on {options.listen}: {error.strerror}; choose another with --port") from error
+        raise WorldError(
+            f"port {options.port} on {options.listen}: {error.strerror}; choose another with --port"
+        ) from error
     return door
 
 
-def _launch(options: Options, state: Path, lock: IO[bytes], door: socket.socket) -> tuple[IO[bytes], subprocess.Popen[bytes]]:
+def _launch(
+    options: Options, state: Path, lock: IO[bytes], door: socket.socket
+) -> tuple[IO[bytes], subprocess.Popen[bytes]]:
     name = "dcde-" + hashlib.sha256(os.fsencode(state)).hexdigest()[:12]
     group = memory.make(name)
     if group:
@@ -189,22 +199,44 @@ def _launch(options: Options, state: Path, lock: IO[bytes], door: socket.socket)
         "report_fd": write_end,
     }
     boot = Path(__file__).resolve().with_name("boot.py")
-    argv = ["unshare", *preflight.unshare_options(), "--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child",
-            "/usr/bin/python3", "-I", "-S", str(boot), "world"]  # fmt: skip
+    argv = [
+        "unshare",
+        *preflight.unshare_options(),
+        "--net",
+        "--mount",
+        "--pid",
+        "--ipc",
+        "--uts",
+        "--fork",
+        "--kill-child",
+        "/usr/bin/python3",
+        "-I",
+        "-S",
+        str(boot),
+        "world",
+    ]
     with open_log(state / "world.log") as log:
         process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd="/", start_new_session=True, env={"PATH": PATH, "LANG": "C.UTF-8"},
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+            env={"PATH": PATH, "LANG": "C.UTF-8"},
             pass_fds=[door.fileno(), lock.fileno(), write_end],
-        )  # fmt: skip
+        )
     os.close(write_end)
     (state / "pid").write_text(str(process.pid))
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError), process.stdin as plan_input:
-        plan_input.write(json.dumps(plan).encode())
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError), process.stdin as plan_input:
+            plan_input.write(json.dumps(plan).encode())
     return os.fdopen(read_end, "rb"), process
 
 
-def _follow(reader: IO[bytes], process: subprocess.Popen[bytes], state: Path, tell: Callable[[dict[str, Any]], None]) -> None:
+def _follow(
+    reader: IO[bytes], process: subprocess.Popen[bytes], state: Path, tell: Callable[[dict[str, Any]], None]
+) -> None:
     """Read process 1's reports until it is ready. On failure, and when interrupted, end the world."""
     try:
         for message in _messages(reader, UP_SECONDS):
@@ -300,7 +332,7 @@ def ask(state: Path, **request: Any) -> dict[str, Any]:
 
 
 def entering(state: Path, where: str, argv: Sequence[str], user: str | None = None) -> list[str]:
-    """The command line that runs `argv` in `hub`, SITE or SITE/MACHINE; as that room's root, or as `user` in its home."""
+    """The command line that runs `argv` in `hub`, SITE or SITE/MACHINE: as that room's root, or as `user` at home."""
     namespaces = ["-n", "-m", "-u", "-i", "-p", "-r", "-w"]
     line = ["nsenter", "-t", str(first_process(state)), *namespaces]
     if os.geteuid():
@@ -313,7 +345,16 @@ def entering(state: Path, where: str, argv: Sequence[str], user: str | None = No
             raise WorldError(f"{where} is stopped; start it with `dcde-testbed node {site}/{machine or 'login'} start`")
         line += ["nsenter", "-t", str(pid), *namespaces, "--"]
     if user is not None:
-        line += ["env", f"--chdir=/home/{user}", "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--reset-env", "--"]
+        line += [
+            "env",
+            f"--chdir=/home/{user}",
+            "setpriv",
+            f"--reuid={user}",
+            f"--regid={user}",
+            "--init-groups",
+            "--reset-env",
+            "--",
+        ]
     return [*line, *argv]
 
 
@@ -336,14 +377,22 @@ def sample_data(state: Path, environments: Path, tell: Callable[[dict[str, Any]]
         return None
     began = time.monotonic()
     # The package's folder goes last on the path: it may be one with other packages, which are not that environment's.
-    code = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module('dcde_testbed.microscope', run_name='__main__')"
+    code = (
+        "import runpy, sys; sys.path.append(sys.argv.pop(1)); "
+        "runpy.run_module('dcde_testbed.microscope', run_name='__main__')"
+    )
     draft = folder / "movies"
     done = subprocess.run(
         [str(python), "-I", "-c", code, str(package.parent), "--out", str(draft), "--truth", str(folder)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/",
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd="/",
+    )
     if done.returncode:
-        raise WorldError("the sample movies could not be made (--sample-data none does without):\n" + done.stdout[-2000:])
+        raise WorldError(
+            "the sample movies could not be made (--sample-data none does without):\n" + done.stdout[-2000:]
+        )
     tell({"stage": "sample movies made", "seconds": round(time.monotonic() - began, 2)})
     return folder
 
@@ -351,4 +400,4 @@ def sample_data(state: Path, environments: Path, tell: Callable[[dict[str, Any]]
 def replace_process(argv: Sequence[str]) -> None:
     """Become `argv`, with the environment of `environment`."""
     sys.stdout.flush()
-    os.execvpe(argv[0], list(argv), environment())
+    os.execvpe(argv[0], list(argv), environment())  # noqa: S606 - an argument list, and no shell is the point

@@ -84,7 +84,8 @@ def _user_problems() -> list[str]:
         if size < SUBORDINATE_IDS:
             found.append(
                 f"{user} has {size} subordinate ids in /etc/{name} and needs {SUBORDINATE_IDS}: as root run "
-                f"`usermod --add-{name}s 200000-{200000 + SUBORDINATE_IDS - 1} {user}` with a free range, or run the world as root."
+                f"`usermod --add-{name}s 200000-{200000 + SUBORDINATE_IDS - 1} {user}` with a free range, "
+                "or run the world as root."
             )
     return found
 
@@ -96,12 +97,25 @@ def unshare_options() -> list[str]:
 
 def _trial() -> list[str]:
     """Make the namespaces for a moment; only the kernel knows what it allows."""
-    argv = ["unshare", *unshare_options(), "--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "nft", "list", "ruleset"]
+    argv = [
+        "unshare",
+        *unshare_options(),
+        "--net",
+        "--mount",
+        "--pid",
+        "--ipc",
+        "--uts",
+        "--fork",
+        "nft",
+        "list",
+        "ruleset",
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, env={"PATH": SEARCH})
     if done.returncode == 0:
         return []
     said = done.stderr.strip().splitlines()[-1:] or ["no message"]
     return [
-        f"This machine does not let us make namespaces with a firewall in them ({said[0]}). In a container it needs the capabilities "
-        "SYS_ADMIN and NET_ADMIN; on Ubuntu run as root or set kernel.apparmor_restrict_unprivileged_userns=0."
+        f"This machine does not let us make namespaces with a firewall in them ({said[0]}). "
+        "In a container it needs the capabilities SYS_ADMIN and NET_ADMIN; on Ubuntu run as root or set "
+        "kernel.apparmor_restrict_unprivileged_userns=0."
     ]

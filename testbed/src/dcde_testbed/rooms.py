@@ -1,6 +1,7 @@
 """A root file system and an /etc of one's own, made from nothing but /usr and what is named.
 
-What is not named does not exist inside: the clone, people's homes, the machine's /run and /tmp need no list of what to hide.
+What is not named does not exist inside: the clone, people's homes, the machine's /run and /tmp need no list of what
+to hide.
 """
 
 from __future__ import annotations
@@ -16,11 +17,33 @@ from typing import Any
 from dcde_testbed import kernel
 
 COPIED = (
-    "alternatives bash.bashrc environment-modules fonts gai.conf ld.so.cache ld.so.conf ld.so.conf.d localtime login.defs "
-    "mime.types openmpi openmpi-mca-params.conf pam.d profile profile.d protocols services skel ssh/moduli ssh/ssh_config ssl/certs "
-    "ssl/openssl.cnf terminfo timezone"
-).split()
-"""What a program expects below /etc. Never the whole: /etc holds what is unreadable, private or of no business inside."""
+    "alternatives",
+    "bash.bashrc",
+    "environment-modules",
+    "fonts",
+    "gai.conf",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "login.defs",
+    "mime.types",
+    "openmpi",
+    "openmpi-mca-params.conf",
+    "pam.d",
+    "profile",
+    "profile.d",
+    "protocols",
+    "services",
+    "skel",
+    "ssh/moduli",
+    "ssh/ssh_config",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "timezone",
+)
+"""What a program expects below /etc. Never all of it: there is much that is unreadable, private or no business here."""
 
 _FOLDERS = "usr etc proc sys dev run tmp var/tmp var/log var/lib var/spool home root opt srv mnt"
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -39,7 +62,7 @@ class Bind:
 
 
 def make_etc(etc: Path, source: Path = Path("/etc")) -> None:
-    """Write an /etc with the machine's system accounts, no people and no passwords, where names come from files only."""
+    """Write an /etc with the machine's system accounts, no people and no passwords; names come from files only."""
     etc.mkdir(parents=True, exist_ok=True)
     present = [f"./{name}" for name in COPIED if (source / name).exists()]
     subprocess.run(["cp", "-a", "--parents", "--no-preserve=ownership", *present, str(etc)], check=True, cwd=source)
@@ -55,7 +78,15 @@ def make_etc(etc: Path, source: Path = Path("/etc")) -> None:
     (etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\n")
 
 
-def add_account(etc: Path, name: str, uid: int, *, home: str = "/nonexistent", shell: str = "/usr/sbin/nologin", groups: Iterable[str] = ()) -> None:
+def add_account(
+    etc: Path,
+    name: str,
+    uid: int,
+    *,
+    home: str = "/nonexistent",
+    shell: str = "/usr/sbin/nologin",
+    groups: Iterable[str] = (),
+) -> None:
     """Add an account without password, with a group of its own that has the same name and number.
 
     A name or number that is taken raises ValueError: an account must never become another one by accident.
@@ -87,11 +118,13 @@ def _join(file: Path, group: str, name: str) -> None:
     file.write_text("".join(f"{line}\n" for line in lines))
 
 
-def new_root(at: Path, binds: Iterable[Bind], *, hide_processes: bool, furnish: Callable[[Path], None] | None = None) -> None:
+def new_root(
+    at: Path, binds: Iterable[Bind], *, hide_processes: bool, furnish: Callable[[Path], None] | None = None
+) -> None:
     """Leave the old file system for good: afterwards only /usr, `binds` and what `furnish` makes exist.
 
-    The caller is alone in a mount namespace and in a PID namespace. `at` is any empty folder; `furnish(at)` is called while
-    the old file system is still there.
+    The caller is alone in a mount namespace and in a PID namespace. `at` is any empty folder; `furnish(at)` is called
+    while the old file system is still there.
     """
     kernel.make_private()
     kernel.mount("tmpfs", at, "tmpfs", data="mode=755")

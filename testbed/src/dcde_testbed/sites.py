@@ -49,7 +49,7 @@ Subsystem sftp internal-sftp
 LogLevel VERBOSE
 """
 
-# Lines of the mapfile: DCDE id, blank, account. A principal names the site too, so that a certificate is good at one site only.
+# Lines of the mapfile: DCDE id, blank, account. A principal names the site too: a certificate is good at one site only.
 _PRINCIPALS = """#!/usr/bin/awk -f
 BEGIN {{ account = ARGV[1]; ARGV[1] = "{mapfile}" }}
 $2 == account {{ print $1 "@{site}" }}
@@ -62,7 +62,7 @@ def state_folder(state: Path, site: Site) -> Path:
 
 
 def prepare(site: Site, state: Path, base_etc: Path, ctffind: Path, warn: Callable[[str], None]) -> None:
-    """Write everything of a site that its machines need to start. `warn(text)` is told what is missing but not fatal."""
+    """Write everything of a site that its machines need to start. `warn` is told what is missing but not fatal."""
     run, here, etc = RUN / site.name, state_folder(state, site), RUN / site.name / "etc"
     run.mkdir(parents=True)
     (run / "status").mkdir(mode=0o755)
@@ -95,7 +95,7 @@ def _hosts(site: Site, etc: Path) -> None:
 
 def _accounts(site: Site, here: Path, etc: Path) -> None:
     for account in site.accounts:
-        rooms.add_account(etc, account.name, account.uid, home=f"/home/{account.name}", shell="/bin/bash")
+        rooms.add_account(etc, account.name, account.uid, home=f"/home/{account.name}", shell="/bin/bash")  # noqa: S604 - a login shell
         home = here / "home" / account.name
         home.mkdir(parents=True, exist_ok=True)
         os.chown(home, account.uid, account.uid)
@@ -133,7 +133,7 @@ def _services(site: Site, here: Path, etc: Path) -> None:
     (etc / "slurm").mkdir()
     (etc / "slurm" / "slurm.conf").write_text(slurm.slurm_conf(site))
     (etc / "slurm" / "cgroup.conf").write_text(slurm.CGROUP_CONF)
-    # Without the true root in the user namespace, `/` seems to belong to nobody, and StrictModes would refuse every login.
+    # Without the true root in the user namespace `/` seems to belong to nobody: StrictModes would refuse every login.
     strict = "yes" if kernel.real_root_is_mapped() else "no"
     (etc / "ssh" / "sshd_config").write_text(
         _SSHD.format(port=site.ssh_port, user_ca=USER_CA, principals=PRINCIPALS, strict=strict)

@@ -25,7 +25,7 @@ JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
-# A small machine where people wait for the answer: schedule at once, notice dead nodes soon, remember ended jobs for an hour.
+# People wait for the answer: schedule at once, notice dead nodes soon, remember ended jobs for an hour.
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=5
 SlurmdTimeout=8
 MessageTimeout=5
@@ -54,6 +54,6 @@ def slurm_conf(site: Site) -> str:
             f"RealMemory={site.memory_mb_per_node} State=UNKNOWN\n"
         )
     for partition in PARTITIONS:
-        default = "YES" if partition["default"] else "NO"
-        lines.append(f"PartitionName={partition['name']} Nodes=ALL Default={default} MaxTime={partition['max_walltime_minutes']} State=UP\n")
+        default, minutes = "YES" if partition["default"] else "NO", partition["max_walltime_minutes"]
+        lines.append(f"PartitionName={partition['name']} Nodes=ALL Default={default} MaxTime={minutes} State=UP\n")
     return "".join(lines)

@@ -1,7 +1,8 @@
-"""Process 1 of the world and of every machine in it: starts services, starts them again, reaps orphans, ends them in order.
+"""Process 1 of the world and of every machine in it: starts services, starts them again, reaps orphans, ends them in
+order.
 
-One thread and no locks: everything happens in `turn()`, which sleeps until a child ends, a watched file is readable or a
-restart is due. `subprocess.run` may be used between turns, because orphans are reaped only in `turn()`.
+One thread and no locks: everything happens in `turn()`, which sleeps until a child ends, a watched file is readable
+or a restart is due. `subprocess.run` may be used between turns, because orphans are reaped only in `turn()`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class TimeUp(Exception):
 class Service:
     """One program that runs until it is told to end.
 
-    `behind`: the process that does the work is the only child of the one started (as `node.launch` does); signals go there.
+    `behind`: the process that does the work is the only child of the one started; signals go there.
     """
 
     name: str
@@ -142,10 +143,16 @@ class Supervisor:
         with open_log(service.log) as output:
             try:
                 service.process = subprocess.Popen(
-                    command(service.argv, service.user), stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=service.directory,
-                    env={"PATH": PATH, "LANG": "C.UTF-8", **service.environment}, umask=service.umask, pass_fds=service.pass_fds,
+                    command(service.argv, service.user),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    cwd=service.directory,
+                    env={"PATH": PATH, "LANG": "C.UTF-8", **service.environment},
+                    umask=service.umask,
+                    pass_fds=service.pass_fds,
                     start_new_session=True,
-                )  # fmt: skip
+                )
             except OSError as error:
                 log(self.program, "service did not start", level="error", service=service.name, error=error)
                 service.due = time.monotonic() + _LAST_RESTART
@@ -153,8 +160,7 @@ class Supervisor:
         log(self.program, "service started", service=service.name, pid=service.process.pid)
 
     def _ended(self, service: Service) -> None:
-        assert service.process is not None
-        status = service.process.returncode
+        status = service.process.returncode if service.process else None
         service.process = None
         now = time.monotonic()
         service.pause = _FIRST_RESTART if now - service.began > _STEADY else min(service.pause * 2, _LAST_RESTART)
@@ -219,6 +225,12 @@ class Supervisor:
         end = time.monotonic() + seconds
         while any(s.process for s in self.services.values()) and time.monotonic() < end:
             self.turn(0.05)
+
+    def close(self) -> None:
+        """Give back the loop's own files; for tests, where process 1 is not the last thing that runs."""
+        self._selector.close()
+        self._wake_reader.close()
+        self._wake.close()
 
     def _told_to_end(self, *_: object) -> None:
         self.ending = True

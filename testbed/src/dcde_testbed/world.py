@@ -47,7 +47,9 @@ class World:
         self.up()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.down()
 
     def up(self) -> float:
@@ -110,9 +112,13 @@ class World:
         """
         command = self.argv(site, node, argv, user=user)
         feed: dict[str, Any] = {"stdin": subprocess.DEVNULL} if text is None else {"input": text}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=outside.environment(), **feed)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, env=outside.environment(), **feed
+        )
         if check and done.returncode != 0:
-            raise AssertionError(f"{list(argv)} at {site}/{node} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+            raise AssertionError(
+                f"{list(argv)} at {site}/{node} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
         return done
 
     def counters(self, site: str, node: str = "login") -> dict[str, int]:

@@ -81,7 +81,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     guest = parse(
         {
             "accounts": [{"name": "guest-echo", "uid": 985}],
-            "prepare": [["/usr/bin/python3", "-c", "import json; print(json.load(open('/var/lib/dcde/world.json'))['world'])"]],
+            "prepare": [
+                ["/usr/bin/python3", "-c", "import json; print(json.load(open('/var/lib/dcde/world.json'))['world'])"]
+            ],
             "services": [
                 {**echo_service("echo", "127.0.0.1:8000"), "user": "guest-echo"},
                 echo_service("api", "10.79.0.1:8081"),
@@ -93,7 +95,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         }
     )
     options = ["anl-lcrc.storage_mb=16"]
-    with World(state, unused_port(), environments=Path(__file__).parents[3] / "build" / "env", guest=guest, site_options=options) as running:
+    with World(
+        state,
+        unused_port(),
+        environments=Path(__file__).parents[3] / "build" / "env",
+        guest=guest,
+        site_options=options,
+    ) as running:
         yield running
 
 
@@ -110,7 +118,20 @@ def certificate(world: World) -> Callable[..., str]:
         key = folder / f"k{made}"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
         authority = world.inside / "onboarding" / site / "user_ca"
-        sign = ["ssh-keygen", "-q", "-s", str(authority), "-I", "a test", "-n", principal, "-V", "-1m:+10m", *options, f"{key}.pub"]
+        sign = [
+            "ssh-keygen",
+            "-q",
+            "-s",
+            str(authority),
+            "-I",
+            "a test",
+            "-n",
+            principal,
+            "-V",
+            "-1m:+10m",
+            *options,
+            f"{key}.pub",
+        ]
         subprocess.run(sign, check=True)
         return f"/var/lib/dcde/test-keys/{key.name}"
 

@@ -24,19 +24,29 @@ def test_a_node_dies_alone_its_job_fails_once_and_the_node_comes_back(world: Wor
     site = "ornl-cades"
     command = ["sbatch", "--parsable", "--nodelist=n2", "--wrap", "echo started >> $HOME/starts; sleep 600"]
     job = world.run(site, "login", command, user="d7c").stdout.strip()
-    eventually(lambda: world.run(site, "login", ["test", "-s", "starts"], user="d7c", check=False).returncode == 0, 10, "the job runs")
+    eventually(
+        lambda: world.run(site, "login", ["test", "-s", "starts"], user="d7c", check=False).returncode == 0,
+        10,
+        "the job runs",
+    )
     world.stop_node(site, "n2")
     try:
         service = {each["name"]: each["state"] for each in world.status()["services"]}
         assert service[f"{site}/n2"] == "stopped"
         assert service[f"{site}/n1"] == "running"
-        done = world.run(site, "login", ["sbatch", "--wait", "--wrap", "hostname > $HOME/where"], user="d7c")
+        done = world.run(
+            site, "login", ["sbatch", "--wait", "--nodelist=n1", "--wrap", "hostname > $HOME/where"], user="d7c"
+        )
         assert done.returncode == 0
         assert world.run(site, "login", ["cat", "where"], user="d7c").stdout.startswith("n1.")
         eventually(lambda: job_field(world, site, job, "JobState") == "NODE_FAIL", 40, "Slurm notices")
     finally:
         world.start_node(site, "n2")
-    eventually(lambda: world.run(site, "login", ["sinfo", "-h", "-n", "n2", "-o", "%t"]).stdout.split()[0] == "idle", 20, "n2 is idle")
+    eventually(
+        lambda: world.run(site, "login", ["sinfo", "-h", "-n", "n2", "-o", "%t"]).stdout.split()[0] == "idle",
+        20,
+        "n2 is idle",
+    )
     assert job_field(world, site, job, "JobState") == "NODE_FAIL"
     assert world.run(site, "login", ["cat", "starts"], user="d7c").stdout == "started\n"
 
@@ -62,7 +72,9 @@ def test_services_that_crash_are_started_again_and_the_door_keeps_its_socket(wor
         world.service(name, "crash")
         argv = ["curl", "-sS", "--cacert", "/run/door/ca.crt", "--max-time", "5", url]
         eventually(lambda b=before, n=name: starts(n) == b + 1, 10, "it is started again")
-        eventually(lambda a=argv: world.run("hub", None, a, check=False).stdout.startswith("echo"), 10, "it answers again")
+        eventually(
+            lambda a=argv: world.run("hub", None, a, check=False).stdout.startswith("echo"), 10, "it answers again"
+        )
 
 
 def test_the_state_folder_is_private_and_processes_have_their_own_accounts(world: World) -> None:

@@ -28,10 +28,14 @@ USER = 54321
 
 def host_traces() -> dict[str, object]:
     """Everything on the host that a world could leave behind."""
-    accounts = [hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in ("/etc/passwd", "/etc/group", "/etc/hosts")]
+    accounts = [
+        hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in ("/etc/passwd", "/etc/group", "/etc/hosts")
+    ]
     links = json.loads(subprocess.run(["ip", "-j", "link"], capture_output=True, text=True, check=True).stdout)
     groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    memory = next((Path("/sys/fs/cgroup/memory" + path) for _, names, path in groups if "memory" in names.split(",")), None)
+    memory = next(
+        (Path("/sys/fs/cgroup/memory" + path) for _, names, path in groups if "memory" in names.split(",")), None
+    )
     return {
         "mounts": Path("/proc/self/mountinfo").read_text().count("\n"),
         "accounts": accounts,
@@ -47,10 +51,10 @@ def processes_of(state: Path) -> list[str]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            root = str(state / "root")
-            if root in (folder / "mountinfo").read_text() or any(str(state) in os.readlink(fd) for fd in (folder / "fd").iterdir()):
-                if int(folder.name) != os.getpid():
-                    found.append((folder / "cmdline").read_text().replace("\0", " "))
+            ours = str(state / "root") in (folder / "mountinfo").read_text()
+            ours = ours or any(str(state) in os.readlink(fd) for fd in (folder / "fd").iterdir())
+            if ours and int(folder.name) != os.getpid():
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
     return found
 
 
@@ -70,7 +74,9 @@ def members(one: int) -> set[int]:
 
 
 def alive(pids: set[int]) -> set[int]:
-    return {pid for pid in pids if Path(f"/proc/{pid}/stat").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()}
+    return {
+        pid for pid in pids if Path(f"/proc/{pid}/stat").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    }
 
 
 def small(state: Path, **options: object) -> World:
@@ -87,7 +93,9 @@ def test_down_leaves_nothing_and_what_lasts_is_there_again(tmp_path: Path) -> No
     with pytest.raises(WorldError, match="already"):
         world.up()
     world.run("bnl-sdcc", "login", ["sh", "-c", "echo kept > note"], user="u12345")
-    job = world.run("bnl-sdcc", "login", ["sbatch", "--parsable", "--wait", "--wrap", "true"], user="u12345").stdout.strip()
+    job = world.run(
+        "bnl-sdcc", "login", ["sbatch", "--parsable", "--wait", "--wrap", "true"], user="u12345"
+    ).stdout.strip()
     key, identity = world.facts["sites"]["bnl-sdcc"]["host_key"], world.facts["world"]
     began = time.monotonic()
     world.down()
@@ -100,7 +108,10 @@ def test_down_leaves_nothing_and_what_lasts_is_there_again(tmp_path: Path) -> No
     world.up()
     try:
         assert world.run("bnl-sdcc", "login", ["cat", "note"], user="u12345").stdout == "kept\n"
-        assert job in world.run("bnl-sdcc", "login", ["squeue", "-h", "-t", "all", "-o", "%i"], user="u12345").stdout.split()
+        assert (
+            job
+            in world.run("bnl-sdcc", "login", ["squeue", "-h", "-t", "all", "-o", "%i"], user="u12345").stdout.split()
+        )
         assert world.facts["sites"]["bnl-sdcc"]["host_key"] == key
         assert world.facts["world"] != identity
     finally:
@@ -161,7 +172,9 @@ def test_sample_movies_are_laid_into_the_first_persons_storage_once(tmp_path: Pa
     world = small(tmp_path / "state", sample_data=tmp_path / "data")
     with world:
         folder = "/hpcgpfs01/work/dcde/u12345/movies"
-        assert world.run("bnl-sdcc", "login", ["stat", "-c", "%a %U", f"{folder}/movie_001.mrcs"]).stdout == "600 u12345\n"
+        assert (
+            world.run("bnl-sdcc", "login", ["stat", "-c", "%a %U", f"{folder}/movie_001.mrcs"]).stdout == "600 u12345\n"
+        )
         world.run("bnl-sdcc", "login", ["rm", f"{folder}/movie_001.mrcs"], user="u12345")
     with world:
         assert world.run("bnl-sdcc", "login", ["ls", folder]).stdout == ""
@@ -175,7 +188,18 @@ def cli(*arguments: str, **options: object) -> subprocess.Popen[str]:
 def test_foreground_stays_and_ctrl_c_takes_everything_down(tmp_path: Path, free_port: int) -> None:
     before = host_traces()
     state = tmp_path / "state"
-    arguments = ["up", "--state", str(state), "--port", str(free_port), "--env", str(tmp_path), "--sample-data", "none", "--foreground"]
+    arguments = [
+        "up",
+        "--state",
+        str(state),
+        "--port",
+        str(free_port),
+        "--env",
+        str(tmp_path),
+        "--sample-data",
+        "none",
+        "--foreground",
+    ]
     with cli(*arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         said = []
@@ -252,13 +276,27 @@ def test_an_ordinary_user_gets_the_same_world(throw_away: list[str], free_port: 
 
     state = Path(throw_away[-1], "home", "state")
     try:
-        said = run("up", "--state", str(state), "--port", str(free_port), "--env", "/nonexistent", "--sample-data", "none")
+        said = run(
+            "up", "--state", str(state), "--port", str(free_port), "--env", "/nonexistent", "--sample-data", "none"
+        )
         assert "in all" in said
         pids = members(outside.first_process(state))
         owners = {os.stat(f"/proc/{pid}").st_uid for pid in alive(pids)}
         assert 0 not in owners
         assert {USER, 200000 + 64030 - 1} <= owners  # its own, and Slurm's as a subordinate
-        shown = run("in", "--state", str(state), "--user", "u12345", "bnl-sdcc", "sbatch", "--wait", "--output=out", "--wrap", "id -u")
+        shown = run(
+            "in",
+            "--state",
+            str(state),
+            "--user",
+            "u12345",
+            "bnl-sdcc",
+            "sbatch",
+            "--wait",
+            "--output=out",
+            "--wrap",
+            "id -u",
+        )
         assert "Submitted" in shown
         assert run("in", "--state", str(state), "--user", "u12345", "bnl-sdcc", "cat", "out") == "31001\n"
         assert run("in", "--state", str(state), "--user", "u12399", "bnl-sdcc", "squeue", "-h", "-t", "all") == ""

@@ -126,7 +126,14 @@ def test_a_person_reaches_the_api_and_the_sites_ssh_only(world: World, person: s
     after = world.counters("hub")
     assert after["people_api"] == before["people_api"] + 1
     assert after["people_ssh"] == before["people_ssh"] + 2
-    for address, port in (("10.79.0.1", 8099), ("10.77.0.1", 8081), ("10.77.0.1", 22), ("10.77.0.13", 22), ("10.77.0.11", 6817), ("10.77.0.21", 50000)):
+    for address, port in (
+        ("10.79.0.1", 8099),
+        ("10.77.0.1", 8081),
+        ("10.77.0.1", 22),
+        ("10.77.0.13", 22),
+        ("10.77.0.11", 6817),
+        ("10.77.0.21", 50000),
+    ):
         assert reach(address, port) == "EHOSTUNREACH"
     assert world.counters("hub")["people_rejected"] == after["people_rejected"] + 6
     assert reach("127.0.0.1", 8000) == "ECONNREFUSED"
@@ -161,13 +168,37 @@ def test_the_front_door_routes_by_name(world: World) -> None:
     def fetch(host: str, room: bool) -> str:
         target = f"https://{host}:{world.port}/x"
         ca = "/run/door/ca.crt" if room else str(world.ca)
-        argv = ["curl", "-sS", "-o", "-", "-w", " %{http_code}", "--resolve", f"{host}:{world.port}:127.0.0.1", "--cacert", ca, target]
-        return (world.run("hub", None, argv) if room else subprocess.run(argv, capture_output=True, text=True, check=True)).stdout
+        argv = [
+            "curl",
+            "-sS",
+            "-o",
+            "-",
+            "-w",
+            " %{http_code}",
+            "--resolve",
+            f"{host}:{world.port}:127.0.0.1",
+            "--cacert",
+            ca,
+            target,
+        ]
+        return (
+            world.run("hub", None, argv) if room else subprocess.run(argv, capture_output=True, text=True, check=True)
+        ).stdout
 
     for room in (False, True):
         said = fetch("hub.localhost", room)
         assert said.split() == ["echo", f"hub.localhost:{world.port}", "/x", "200"]
-    argv = ["curl", "-sSk", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: evil.example", f"https://127.0.0.1:{world.port}/"]
+    argv = [
+        "curl",
+        "-sSk",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code}",
+        "-H",
+        "Host: evil.example",
+        f"https://127.0.0.1:{world.port}/",
+    ]
     assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "421"
 
 
@@ -175,5 +206,3 @@ def test_the_inner_network_knows_no_other(world: World) -> None:
     code = "import socket\ntry: socket.getaddrinfo('example.org', 80)\nexcept socket.gaierror: print('unknown')"
     assert world.run("hub", None, [PYTHON, "-I", "-c", code]).stdout == "unknown\n"
     assert probe(world, "hub", None, "192.0.2.1", 80) == "ENETUNREACH"
-
-

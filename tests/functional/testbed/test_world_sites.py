@@ -19,7 +19,15 @@ def test_all_nodes_are_idle(world: World, site: str) -> None:
 
 @pytest.mark.parametrize("site", SITES)
 def test_a_job_runs_as_the_own_account_and_only_its_owner_sees_it(world: World, site: str) -> None:
-    command = ["sbatch", "--wait", "--parsable", "--account=dcde", "--output=out", "--wrap", "id -un; hostname; touch $HOME/was-here"]
+    command = [
+        "sbatch",
+        "--wait",
+        "--parsable",
+        "--account=dcde",
+        "--output=out",
+        "--wrap",
+        "id -un; hostname; touch $HOME/was-here",
+    ]
     job = world.run(site, "login", command, user=FIRST[site]).stdout.split()[0]
     said = world.run(site, "login", ["cat", "out"], user=FIRST[site]).stdout.split()
     assert said[0] == FIRST[site]
@@ -108,7 +116,14 @@ def test_software_is_set_up_in_three_ways(world: World) -> None:
         facts = world.facts["sites"][site]
         lines = [*facts["environment"]["init"], *facts["applications"]["relion"]["setup"]]
         program = facts["applications"]["relion"]["programs"]["ctffind"]
-        script = "\n".join(["set -eu", *(f"set +u\n{line}\nset -u" for line in lines), f"command -v {program}", "command -v relion_refine"])
+        script = "\n".join(
+            [
+                "set -eu",
+                *(f"set +u\n{line}\nset -u" for line in lines),
+                f"command -v {program}",
+                "command -v relion_refine",
+            ]
+        )
         done = world.run(site, "n1", ["bash", "-c", script], user=account)
         found[site] = done.stdout.split()[0]
         plain = world.run(site, "n1", ["bash", "-c", "command -v ctffind"], user=account, check=False)
@@ -119,7 +134,13 @@ def test_software_is_set_up_in_three_ways(world: World) -> None:
 
 def test_storage_of_a_chosen_size_is_full_when_it_is_full(world: World) -> None:
     root = world.facts["sites"]["anl-lcrc"]["storage_root"]
-    done = world.run("anl-lcrc", "n2", ["dd", "if=/dev/zero", f"of={root}/drivers/big", "bs=1M", "count=32"], user="drivers", check=False)
+    done = world.run(
+        "anl-lcrc",
+        "n2",
+        ["dd", "if=/dev/zero", f"of={root}/drivers/big", "bs=1M", "count=32"],
+        user="drivers",
+        check=False,
+    )
     assert done.returncode != 0
     assert "No space left on device" in done.stderr
     world.run("anl-lcrc", "login", ["rm", f"{root}/drivers/big"], user="drivers")
