@@ -32,8 +32,9 @@ def find(root: Root, patterns: list[str]) -> dict[str, Any]:
         try:
             fd = root.open(start, os.O_RDONLY | os.O_DIRECTORY)
         except OpError as error:
-            if error.code == "NotFound":
-                continue
+            cause = error.__cause__
+            if error.code == "NotFound" or isinstance(cause, NotADirectoryError):
+                continue  # A pattern below what is not there, or is a file, finds nothing.
             raise
         _search(root, fd, start, parts[plain:], found, 0)
     return {"files": [found[path] for path in sorted(found)]}
