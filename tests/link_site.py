@@ -184,7 +184,7 @@ class SiteInTest:
             f"AuthorizedPrincipalsFile {self.folder}/principals\nAuthorizedKeysFile none\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\n"
             "PermitRootLogin yes\nPidFile none\nPermitUserRC no\nAllowTcpForwarding no\nAllowAgentForwarding no\n"
-            "LogLevel VERBOSE\nMaxSessions 10\n"
+            f"LogLevel VERBOSE\nMaxSessions 10\nSetEnv DCDE_SITE_IN_TEST={self.folder}\n"
         )
         await self.wire.start()
 
@@ -240,8 +240,22 @@ class SiteInTest:
         for link in self.links:
             await link.close()
         await self.wire.close()
-        for pid in self.agents():
-            os.kill(pid, signal.SIGKILL)
+        # Agents, and whatever was about to become one when the wire was closed.
+        while left := self._processes():
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(0.01)
+
+    def _processes(self) -> list[int]:
+        """Return everything that was started at this site over ssh and has not ended."""
+        mark = f"DCDE_SITE_IN_TEST={self.folder}\0".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+        return found
 
 
 @contextlib.asynccontextmanager

@@ -126,7 +126,7 @@ class Supervisor:
             self._failures += 1
             self.nudge.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait * random.uniform(0.5, 1.0)):
+                async with asyncio.timeout(wait * random.uniform(0.5, 1.0)):  # noqa: S311 (no secret)
                     await self.nudge.wait()
 
     async def _once(self) -> DcdeError:
