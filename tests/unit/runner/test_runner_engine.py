@@ -416,11 +416,16 @@ async def test_copies_between_sites(start_engine, client, laboratories):
     runner = await start_engine()
     ask = client(runner)
     transfer = await ask.call("files.copy", source="bnl:movies", target="ornl-cades:in/")
-    assert transfer["target"] == "ornl-cades:in/movies"
+    assert transfer["target"] == "ornl-cades:in/"
     done = await transfer_end(ask, transfer["id"])
     assert (done["state"], done["files_done"], done["bytes_done"]) == ("done", 2, 5008)
     copied = laboratories["ornl-cades"].storage / "in/movies"
     assert (copied / "<img src=x onerror=alert(1)>").read_text() == "harmless"
+    again = await ask.call("files.copy", source="bnl:movies/b", target="ornl-cades:in")
+    await transfer_end(ask, again["id"])
+    renamed = await ask.call("files.copy", source="bnl:movies/b", target="ornl-cades:in/c")
+    await transfer_end(ask, renamed["id"])
+    assert sorted(p.name for p in copied.parent.iterdir()) == ["b", "c", "movies"]
     listed = await ask.call("files.list", site="ornl-cades", path="in/movies")
     assert [e["name"] for e in listed["entries"]] == ["<img src=x onerror=alert(1)>", "b"]
     failed = await ask.call("files.copy", source="bnl:nothing", target="ornl-cades:in/")
@@ -434,7 +439,7 @@ async def test_copies_between_sites(start_engine, client, laboratories):
     with pytest.raises(AlreadyExists):
         await ask.call("files.mkdir", site="bnl", path="new")
     await ask.call("files.remove", site="bnl", path="new")
-    assert [t["id"] for t in await ask.call("transfers.list")] == ["t2", "t1"]
+    assert [t["id"] for t in await ask.call("transfers.list")] == ["t4", "t3", "t2", "t1"]
     runner.links["anl-lcrc"].cut()
     waiting = await ask.call("files.copy", source="bnl:movies", target="anl:in/")
     assert (await ask.call("transfers.cancel", id=waiting["id"]))["state"] == "cancelled"

@@ -12,7 +12,7 @@ from dcde_models import Need
 
 from dcde.data.ledger import Ledger, TransferRow
 from dcde.data.movement import MoveProgress, Mover
-from dcde.errors import DcdeError, InvalidParameter, LinkLost, UnknownName
+from dcde.errors import DcdeError, InvalidParameter, LinkLost, NotFound, UnknownName
 from dcde.runner.events import Events
 from dcde.runner.sites import SiteBook
 from dcde.runner.views import transfer_view
@@ -83,8 +83,6 @@ class TransferDesk:
         (from_site, path), (to_site, to) = places
         if not path.strip("/"):
             raise InvalidParameter("the source is a whole site", where=source, remedy="Name a file or folder in it.")
-        if not to or to.endswith("/"):
-            to = f"{to}{posixpath.basename(path.rstrip('/'))}"
         row = await self._ledger.add_transfer(f"{from_site}:{path}", f"{to_site}:{to}")
         self._rows[row.id] = row
         self._begin(row)
@@ -137,8 +135,10 @@ class TransferDesk:
         (from_site, path), (to_site, to) = split_place(row.source), split_place(row.target)
         for site in (from_site, to_site):
             await self._sites.link_up(site)
+        if "final" not in row.detail:
+            row.detail["final"] = await self._final_name(path, to_site, to)
         row.state, row.detail["error"] = "moving", None
-        await self._ledger.update_transfer(row.id, state=row.state)
+        await self._ledger.update_transfer(row.id, state=row.state, detail=row.detail)
         self._tell(row)
         began, told = time.monotonic(), 0.0
 
@@ -156,7 +156,22 @@ class TransferDesk:
                 told = seconds
                 self._tell(row)
 
-        await self._mover.copy(from_site, path, to_site, to, on_progress=progress)
+        await self._mover.copy(from_site, path, to_site, row.detail["final"], on_progress=progress, exact=True)
+
+    async def _final_name(self, path: str, to_site: str, to: str) -> str:
+        """Return what the copy will be called, as `cp -r` would: a folder that is there receives it.
+
+        It is worked out once, so that a copy that is repeated after a restart does not land one folder deeper.
+        """
+        wanted = to.strip("/")
+        into = to.endswith("/") or not wanted
+        if not into:
+            try:
+                into = (await self._sites.link(to_site).call("stat", path=wanted))["type"] == "folder"
+            except NotFound:
+                into = False
+        name = posixpath.basename(path.rstrip("/"))
+        return "/".join(part for part in (wanted, name) if part) if into else wanted
 
     async def _end(self, row: TransferRow, state: str, error: DcdeError | None) -> None:
         row.state, row.ended = state, time.time()
