@@ -5,6 +5,7 @@ Index
 small           two small movies (512 pixels, 4 frames), for tests of failures
 sample          the test set: four movies, gain reference and truth, made once a session
 first_look      the template
+three_steps     the template
 lay_out         function: plan a run of a template in a folder, with given movies and parameters
 bench           factory: a `Bench` with raw files linked, three separate folders that stand for the sites
 """
@@ -174,6 +175,12 @@ def make_movies(folder: Path, *options: str) -> float:
 def first_look() -> Template:
     """The template."""
     return load_template(Path(relion.__file__).parent / "first_look" / "template.yaml")
+
+
+@pytest.fixture(scope="session")
+def three_steps() -> Template:
+    """The template."""
+    return load_template(Path(relion.__file__).parent / "three_steps" / "template.yaml")
 
 
 @pytest.fixture

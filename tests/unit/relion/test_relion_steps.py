@@ -17,6 +17,7 @@ from dcde.pipelines.relion.steps import micrographs
 from dcde.pipelines.template import load_template, load_templates
 
 FIRST_LOOK = Path(relion.__file__).parent / "first_look" / "template.yaml"
+BUNDLED = sorted(Path(relion.__file__).parent.glob("*/template.yaml"))
 
 
 def plan(**parameters: Any) -> RunPlan:
@@ -28,8 +29,8 @@ def option(step: StepPlan, name: str) -> str:
     return command[command.index(name) + 1]
 
 
-def test_it_comes_with_the_library() -> None:
-    assert "first-look" in load_templates()
+def test_they_come_with_the_library() -> None:
+    assert {"first-look", "three-steps"} <= set(load_templates())
 
 
 def test_one_click_is_enough() -> None:
@@ -136,8 +137,9 @@ def test_what_is_moved_is_only_what_is_opened() -> None:
     assert {ref.step for ref in found.step("class2d").inputs} == {"extract"}
 
 
-def test_every_input_is_a_declared_output_of_its_step() -> None:
-    found = plan()
+@pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.parent.name)
+def test_every_input_is_a_declared_output_of_its_step(path: Path) -> None:
+    found = load_template(path).plan({}, first_job=1)
     for step in found.steps:
         for ref in step.inputs:
             if ref.step:
@@ -146,14 +148,15 @@ def test_every_input_is_a_declared_output_of_its_step() -> None:
                     assert any(fnmatch.fnmatchcase(pattern, output) for output in outputs), (step.id, pattern)
 
 
-def test_every_option_is_known_to_the_installed_relion() -> None:
+@pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.parent.name)
+def test_every_option_is_known_to_the_installed_relion(path: Path) -> None:
     """RELION 3.1 goes on after an unknown option, so that a wrong one would not be noticed where nobody looks."""
-    for step in plan().steps:
-        command = step.commands[-1]
+    steps = load_template(path).plan({}, first_job=1).steps
+    for command in (command for step in steps for command in step.commands[1:]):
         told = subprocess.run([command[0], "--help"], capture_output=True, text=True)
         known = {word for line in (told.stdout + told.stderr).splitlines() for word in line.split()[:1]}
         options = {word for word in command if word.startswith("--")} - {"--pipeline_control"}
-        assert options <= known, (step.id, options - known)
+        assert options <= known, (command[0], options - known)
 
 
 def test_versions_that_were_never_run_are_refused() -> None:

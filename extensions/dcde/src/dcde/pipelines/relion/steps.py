@@ -53,16 +53,21 @@ class Job:
             raise ValueError(f"the step needs an input {role!r}")
         return self.request.inputs[role]
 
+    def micrographs_star(self) -> tuple[StepPlan, str]:
+        """Return the step and the table that list the micrographs: with their CTF where the role `ctf` is given."""
+        if "ctf" in self.request.inputs:
+            return self.source("ctf"), f"{self.source('ctf').job_dir}/micrographs_ctf.star"
+        return self.source("micrographs"), f"{self.source('micrographs').job_dir}/corrected_micrographs.star"
+
     def plan(
         self,
-        program: list[str],
-        *,
+        *programs: list[str],
         inputs: list[InputRef],
         outputs: list[str],
         checks: list[Check],
         pictures: list[Picture] | None = None,
     ) -> StepPlan:
-        """Return the step: the folder is made, then the program runs and leaves RELION's own marks in it."""
+        """Return the step: the folder is made, then the programs run in turn and leave RELION's own marks in it."""
         request = self.request
         return StepPlan(
             id=request.id,
@@ -72,7 +77,10 @@ class Job:
             default_site=request.site,
             after=request.after,
             inputs=inputs,
-            commands=[["mkdir", "-p", self.folder], [*program, "--pipeline_control", f"{self.folder}/"]],
+            commands=[
+                ["mkdir", "-p", self.folder],
+                *([*program, "--pipeline_control", f"{self.folder}/"] for program in programs),
+            ],
             application="relion",
             environment=ENVIRONMENT,
             outputs=[f"{self.folder}/{output}" for output in outputs],
@@ -98,57 +106,101 @@ def micrographs(step: StepPlan) -> list[str]:
 def import_movies(request: StepRequest) -> StepPlan:
     """Enter the movies and what the microscope was set to into RELION's books."""
     job = Job(request, "Import")
+    movies = raw_movies(request)
+    return job.plan(
+        import_program(job, movies),
+        inputs=[InputRef(patterns=[movies])],
+        outputs=["movies.star"],
+        checks=import_checks(job),
+    )
+
+
+def raw_movies(request: StepRequest) -> str:
+    """Return the glob of the person's movies in the project."""
     if "movies" not in request.raw:
         raise InvalidParameter("no movies were chosen", where="movies", remedy="Choose movies by a site and a pattern.")
-    movies = movie_glob(request.raw["movies"])
-    star = f"{job.folder}/movies.star"
-    program = [
+    return movie_glob(request.raw["movies"])
+
+
+def raw_gain(request: StepRequest) -> list[str]:
+    """Return the path of the person's gain reference in the project, if there is one."""
+    return [gain_path(request.raw["gain"], request.raw.get("movies"))] if "gain" in request.raw else []
+
+
+def import_program(job: Job, movies: str) -> list[str]:
+    """Return the import, whose table goes into the job's folder."""
+    return [
         *("relion_import", "--do_movies", "--optics_group_name", "opticsGroup1"),
         *("--angpix", job.text("pixel_size"), "--kV", job.text("voltage"), "--Cs", job.text("cs")),
         *("--Q0", job.text("amplitude_contrast"), "--beamtilt_x", "0", "--beamtilt_y", "0"),
         *("--i", movies, "--odir", f"{job.folder}/", "--ofile", "movies.star"),
     ]
-    return job.plan(
-        program,
-        inputs=[InputRef(patterns=[movies])],
-        outputs=["movies.star"],
-        checks=[
-            Check(star=star, table="optics", finite=["rlnMicrographOriginalPixelSize"]),
-            Check(star=star, table="movies"),
-        ],
-    )
+
+
+def import_checks(job: Job) -> list[Check]:
+    """Return what an import promises."""
+    star = f"{job.folder}/movies.star"
+    return [
+        Check(star=star, table="optics", finite=["rlnMicrographOriginalPixelSize"]),
+        Check(star=star, table="movies"),
+    ]
 
 
 def motion_correction(request: StepRequest) -> StepPlan:
-    """Align the frames of each movie and sum them; RELION's own implementation, which needs no other program."""
-    job, imported = Job(request, "MotionCorr"), Job(request, "MotionCorr").source("movies")
+    """Align the frames of each imported movie and sum them, with RELION's own implementation."""
+    job = Job(request, "MotionCorr")
+    imported, gain = job.source("movies"), raw_gain(request)
     movies = f"{imported.job_dir}/movies.star"
     raw = [pattern for ref in imported.inputs for pattern in ref.patterns]
-    gain = []
-    if "gain" in request.raw:
-        gain = [gain_path(request.raw["gain"], request.raw.get("movies"))]
-    program = [
+    check, picture = motion_results(job, movies)
+    return job.plan(
+        motion_program(job, movies, gain),
+        inputs=[InputRef(step=imported.id, patterns=[movies]), InputRef(patterns=[*raw, *gain])],
+        outputs=["corrected_micrographs.star", "Movies/*.mrc", "Movies/*.star"],
+        checks=[check],
+        pictures=[picture],
+    )
+
+
+def import_and_motion_correction(request: StepRequest) -> StepPlan:
+    """Import and motion correction as one job, for pipelines that are to have few steps."""
+    job = Job(request, "MotionCorr")
+    raw, gain = raw_movies(request), raw_gain(request)
+    movies = f"{job.folder}/movies.star"
+    check, picture = motion_results(job, movies)
+    return job.plan(
+        import_program(job, raw),
+        motion_program(job, movies, gain),
+        inputs=[InputRef(patterns=[raw, *gain])],
+        outputs=["movies.star", "corrected_micrographs.star", "Movies/*.mrc", "Movies/*.star"],
+        checks=[*import_checks(job), check],
+        pictures=[picture],
+    )
+
+
+def motion_program(job: Job, movies: str, gain: list[str]) -> list[str]:
+    """Return the motion correction of the movies in the table `movies`."""
+    return [
         *("relion_run_motioncorr", "--use_own", "--i", movies, "--o", f"{job.folder}/"),
-        *("--first_frame_sum", "1", "--last_frame_sum", "-1", "--j", str(request.resources.cores)),
+        *("--first_frame_sum", "1", "--last_frame_sum", "-1", "--j", str(job.request.resources.cores)),
         *("--bin_factor", "1", "--bfactor", "150", "--patch_x", job.text("patches"), "--patch_y", job.text("patches")),
         *("--dose_weighting", "--dose_per_frame", job.text("dose_per_frame"), "--preexposure", job.text("preexposure")),
         *("--grouping_for_ps", str(max(1, round(4 / max(job.number("dose_per_frame"), 0.01))))),
         *(["--gainref", gain[0]] if gain else []),
     ]
+
+
+def motion_results(job: Job, movies: str) -> tuple[Check, Picture]:
+    """Return what a motion correction promises, and its picture."""
     star = f"{job.folder}/corrected_micrographs.star"
-    return job.plan(
-        program,
-        inputs=[InputRef(step=imported.id, patterns=[movies]), InputRef(patterns=[*raw, *gain])],
-        outputs=["corrected_micrographs.star", "Movies/*.mrc", "Movies/*.star"],
-        checks=[Check(star=star, table="micrographs", min_rows=f"rows({movies})", finite=["rlnAccumMotionTotal"])],
-        pictures=[
-            Picture(
-                name="micrograph",
-                title="Corrected micrograph",
-                kind="micrograph",
-                source={"star": star, "done": f"{job.folder}/Movies/*.star", "of": movies},
-            )
-        ],
+    return (
+        Check(star=star, table="micrographs", min_rows=f"rows({movies})", finite=["rlnAccumMotionTotal"]),
+        Picture(
+            name="micrograph",
+            title="Corrected micrograph",
+            kind="micrograph",
+            source={"star": star, "done": f"{job.folder}/Movies/*.star", "of": movies},
+        ),
     )
 
 
@@ -183,8 +235,8 @@ def ctf_estimation(request: StepRequest) -> StepPlan:
 def autopick_log(request: StepRequest) -> StepPlan:
     """Pick particles as blobs of the given size (Laplacian of Gaussian)."""
     job = Job(request, "AutoPick")
-    corrected, fitted = job.source("micrographs"), job.source("ctf")
-    stars = f"{fitted.job_dir}/micrographs_ctf.star"
+    corrected = job.source("micrographs")
+    listed, stars = job.micrographs_star()
     program = [
         *("relion_autopick", "--i", stars, "--odir", f"{job.folder}/", "--pickname", "autopick", "--LoG"),
         *("--LoG_diam_min", job.text("diameter_min"), "--LoG_diam_max", job.text("diameter_max")),
@@ -203,7 +255,7 @@ def autopick_log(request: StepRequest) -> StepPlan:
     return job.plan(
         program,
         inputs=[
-            InputRef(step=fitted.id, patterns=[stars]),
+            InputRef(step=listed.id, patterns=[stars]),
             InputRef(step=corrected.id, patterns=micrographs(corrected)),
         ],
         outputs=["summary.star", "Movies/*_autopick.star"],
@@ -229,7 +281,7 @@ def autopick_log(request: StepRequest) -> StepPlan:
 def extraction(request: StepRequest) -> StepPlan:
     """Cut out the picked particles, scale them down to the working pixel size, and normalize them."""
     job = Job(request, "Extract")
-    corrected, fitted, picked = job.source("micrographs"), job.source("ctf"), job.source("picks")
+    corrected, picked = job.source("micrographs"), job.source("picks")
     box, scaled = job.whole("box"), job.whole("scaled_box")
     if not SMALLEST_BOX <= scaled <= box <= LARGEST_BOX or box % 2 or scaled % 2:
         raise InvalidParameter(
@@ -239,7 +291,7 @@ def extraction(request: StepRequest) -> StepPlan:
         )
     if not job.dialect.picks_by_suffix:
         raise ValueError(f"extraction is not known for RELION {job.dialect.version}")
-    stars, star = f"{fitted.job_dir}/micrographs_ctf.star", f"{job.folder}/particles.star"
+    (listed, stars), star = job.micrographs_star(), f"{job.folder}/particles.star"
     program = [
         *("relion_preprocess", "--i", stars, "--coord_dir", f"{picked.job_dir}/", "--coord_suffix", "_autopick.star"),
         *("--part_star", star, "--part_dir", f"{job.folder}/", "--extract", "--extract_size", str(box)),
@@ -247,15 +299,16 @@ def extraction(request: StepRequest) -> StepPlan:
         *("--norm", "--bg_radius", str(job.whole("background_radius")), "--white_dust", "-1", "--black_dust", "-1"),
         "--invert_contrast",
     ]
+    finite = ["rlnCoordinateX", "rlnCoordinateY", *(["rlnDefocusU"] if "ctf" in request.inputs else [])]
     return job.plan(
         program,
         inputs=[
-            InputRef(step=fitted.id, patterns=[stars]),
+            InputRef(step=listed.id, patterns=[stars]),
             InputRef(step=corrected.id, patterns=micrographs(corrected)),
             InputRef(step=picked.id, patterns=[f"{picked.job_dir}/Movies/*_autopick.star"]),
         ],
         outputs=["particles.star", "Movies/*.mrcs"],
-        checks=[Check(star=star, table="particles", finite=["rlnCoordinateX", "rlnCoordinateY", "rlnDefocusU"])],
+        checks=[Check(star=star, table="particles", finite=finite)],
     )
 
 
@@ -293,6 +346,7 @@ def classification_2d(request: StepRequest) -> StepPlan:
 BUILDERS: dict[str, Callable[[StepRequest], StepPlan]] = {
     "relion.import.movies": import_movies,
     "relion.motioncorr.own": motion_correction,
+    "relion.motioncorr.import": import_and_motion_correction,
     "relion.ctffind.ctffind4": ctf_estimation,
     "relion.autopick.log": autopick_log,
     "relion.extract": extraction,
