@@ -264,11 +264,10 @@ def test_kill_takes_the_application_along_and_leaves_no_result(site):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Run a shell script, with a 1 MB tmpfs on ./small, in namespaces of its own; needs unprivileged namespaces or root."""
+    """Run a shell script with 1 MB of disk at `place`, in namespaces of its own; what is there is copied to it first."""
 
-    def run(script):
-        (tmp_path / "small").mkdir()
-        whole = f"mount -t tmpfs -o size=1m tmpfs small && {script}"
+    def run(place, script):
+        whole = f"cp -r {place} aside && mount -t tmpfs -o size=1m tmpfs {place} && cp -r aside/. {place} && {script}"
         argv = ["unshare", "--map-root-user", "--mount", "bash", "-c", whole]
         return subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
 
@@ -283,12 +282,12 @@ def test_full_disk_leaves_a_clear_problem(site, small_disk, tmp_path, full):
     fill = FILL if full == "storage" else FILL.replace('"big"', '"{record}/big"')
     site.prepare([sys.executable, "-c", fill])
     target = site.root if full == "storage" else site.record.parent
-    script = f"cp -r {target}/. small/ && mount --move small {target} && cd {site.record} && {sys.executable} job.py; "
     copy = tmp_path / "copy.json"
     if os.getuid():
         # In the namespace the account is called root, and looks for its project folder accordingly.
         (site.root / "root").symlink_to(site.project.parent.parent)
-    done = small_disk(f"{script} cat result.json >{copy}; ls -la {target} >&2")
+    script = f"cd {site.record} && {{ {sys.executable} job.py; cat result.json >{copy}; }}"
+    done = small_disk(target, script)
     result = json.loads(copy.read_text())
     assert result["ok"] is False, done.stderr
     assert any("full" in problem or "No space left" in problem for problem in result["problems"]), result
