@@ -32,15 +32,23 @@ ENGINE = {"runner", "placement", "pipelines", "jobs", "data", "link", "agent", "
 
 
 def imports(path):
-    """Yield the dotted names that a source file imports, wherever in the file."""
+    """Yield the full dotted names that a source file imports, wherever in the file."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            raise AssertionError(f"{path} has a relative import; this test reads absolute ones only")
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join([*package_of(path, node.level), *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def package_of(path, level):
+    """Return the package that a relative import of so many dots starts from; nothing for an absolute one."""
+    if not level:
+        return []
+    top = next(folder for folder in path.parents if folder in SOURCES.values())
+    package = (top.name, *path.parent.relative_to(top).parts)
+    return package[: len(package) - level + 1]
 
 
 def files(package):
