@@ -160,6 +160,17 @@ def test_no_picks(project: Project) -> None:
     assert found["metrics"]["picks"]["value"] == 0
 
 
+def test_some_micrographs_may_have_no_picks(project: Project) -> None:
+    project.star("AutoPick/job004/Movies/a_autopick.star", "", ["rlnCoordinateX"], ["5.5", "6.5"], before="")
+    project.file("AutoPick/job004/Movies/b_autopick.star", "")
+    check = {"star": "AutoPick/job004/Movies/*_autopick.star", "table": "", "finite": ["rlnCoordinateX"]}
+    found = project.report(checks=[check], job_dir="AutoPick/job004")
+    assert found["ok"] and found["metrics"]["picks_per_micrograph"]["value"] == 1
+    project.file("AutoPick/job004/Movies/a_autopick.star", "")
+    found = project.report(checks=[check], job_dir="AutoPick/job004")
+    assert found["problems"][0].startswith("no particles were picked")
+
+
 def test_metrics_with_units(project: Project) -> None:
     columns = ["rlnMicrographName", "rlnDefocusU", "rlnDefocusV", "rlnCtfMaxResolution", "rlnAccumMotionTotal"]
     project.star("C/m.star", "micrographs", columns, ["M/a.mrc 15000 14000 6 4", "M/b.mrc 17000 16000 7 5"])
