@@ -3,7 +3,7 @@ import { ISignal, Signal } from '@lumino/signaling';
 import { ApiError, asProblem, IApi } from './api';
 import { EventStream } from './events';
 import { announcementOf, mergeRun, mergeStep, newestFirst, replace } from './merge';
-import { IEvent, IProblem, IRun, ISite, IStep, ITemplateInfo, ITransfer } from './types';
+import { IEvent, IProblem, IRun, ISite, IStatus, IStep, ITemplateInfo, ITransfer } from './types';
 
 export type Tab = 'runs' | 'templates' | 'sites' | 'data';
 
@@ -97,43 +97,37 @@ export class Model {
     return this.runs?.find(run => run.id === id);
   }
 
-  /** Read everything again. An error is shown, and what was known before stays. */
+  /** Read everything again. What can be read is shown at once; after an error, what was known before stays. */
   async refresh(): Promise<void> {
+    let status: IStatus | null = null;
     try {
-      const status = await this.api.status();
+      status = await this.api.status();
       if (!status.connected) {
         this.connection = 'unconnected';
         this._emit();
         return;
       }
       this._events.start();
-      const [sites, runs, transfers, templates] = await Promise.all([
-        this.api.call<ISite[]>('sites.list'),
-        this.api.call<IRun[]>('runs.list'),
-        this.api.call<ITransfer[]>('transfers.list'),
-        this.templates ? Promise.resolve(this.templates) : this.api.call<ITemplateInfo[]>('templates.list')
+      const results = await Promise.allSettled([
+        this._read<ISite[]>('sites.list', sites => (this.sites = sites)),
+        this._read<IRun[]>('runs.list', runs => this._putRuns(runs)),
+        this._read<ITransfer[]>('transfers.list', transfers => (this.transfers = transfers)),
+        this._read<ITemplateInfo[]>('templates.list', templates => (this.templates = templates))
       ]);
-      const known = this.runs ?? [];
-      this.sites = sites;
-      this.runs = newestFirst(
-        runs.map(run =>
-          mergeRun(
-            known.find(old => old.id === run.id),
-            run
-          )
-        )
-      );
-      this.transfers = transfers;
-      this.templates = templates;
+      const failed = results.find(result => result.status === 'rejected') as PromiseRejectedResult | undefined;
+      if (failed) {
+        throw failed.reason;
+      }
       this.connection = 'up';
       this.problem = null;
     } catch (error) {
+      const problem = asProblem(error);
       this.connection = 'away';
-      this.problem = asProblem(error);
-      this._emit();
+      this.problem = problem.code === 'RunnerUnreachable' ? runnerAway(status) : problem;
       throw error; // the poll waits longer after each failure
+    } finally {
+      this._emit();
     }
-    this._emit();
   }
 
   /** Read one run with all its steps. */
@@ -195,19 +189,23 @@ export class Model {
     Signal.clearData(this);
   }
 
+  private async _read<T>(op: string, take: (answer: T) => void): Promise<void> {
+    take(await this.api.call<T>(op));
+    this._emit();
+  }
+
+  private _putRuns(runs: readonly IRun[]): void {
+    const known = new Map((this.runs ?? []).map(run => [run.id, run]));
+    this.runs = newestFirst(runs.map(run => mergeRun(known.get(run.id), run)));
+  }
+
   private _runnerIs(up: boolean): void {
     if (up) {
       // Events may have been missed while it was away.
       void this._poll.refresh();
     } else if (this.connection === 'up') {
       this.connection = 'away';
-      this.problem = {
-        code: 'RunnerUnreachable',
-        message: 'Your runner is being started again.',
-        where: '',
-        remedy: 'Jobs at the sites go on by themselves.',
-        retry: true
-      };
+      this.problem = runnerAway(null);
     }
   }
 
@@ -268,4 +266,16 @@ export class Model {
   private _pending = false;
   private _changed = new Signal<this, void>(this);
   private _announced = new Signal<this, string>(this);
+}
+
+/** What to say while there is no runner: it is on its way, and nothing at the sites depends on it. */
+function runnerAway(status: IStatus | null): IProblem {
+  const starting = status?.runner.state === 'starting';
+  return {
+    code: 'RunnerUnreachable',
+    message: starting ? 'Your runner is starting.' : 'Your runner is being started again.',
+    where: '',
+    remedy: [status?.runner.reason, 'Jobs at the sites go on by themselves.'].filter(Boolean).join(' '),
+    retry: true
+  };
 }

@@ -100,15 +100,27 @@ describe('model', () => {
   });
 
   it('shows an error and tries again by itself', async () => {
-    api.answers['sites.list'] = refusal('RunnerUnreachable', 'no runner answers', '', 503);
+    const working = api.answers;
+    const trouble = refusal('RunnerUnreachable', 'no runner answers', '', 503);
+    api.answers = Object.fromEntries(Object.keys(working).map(op => [op, trouble]));
     model.start();
     await vi.advanceTimersByTimeAsync(50);
     expect(model.connection).toBe('away');
+    expect(model.problem?.message).toBe('Your runner is being started again.');
     expect(model.stale).toBe(false);
-    api.answers['sites.list'] = [];
+    api.answers = working;
     await vi.advanceTimersByTimeAsync(60000);
     expect(model.connection).toBe('up');
     expect(model.problem).toBeNull();
+  });
+
+  it('shows what can be read although something else cannot', async () => {
+    api.answers['sites.list'] = refusal('BrokerUnreachable', 'the broker does not answer', '', 503);
+    model.start();
+    await vi.advanceTimersByTimeAsync(50);
+    expect(model.runs).toHaveLength(2);
+    expect(model.problem?.code).toBe('BrokerUnreachable');
+    expect(model.stale).toBe(true);
   });
 
   it('does not mind messages that are no events', async () => {

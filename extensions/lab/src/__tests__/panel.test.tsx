@@ -158,7 +158,7 @@ describe('templates', () => {
     await user.type(screen.getByLabelText(/^Pixel size/), '3.5');
     await user.selectOptions(screen.getByLabelText('Import'), 'auto');
     await user.click(screen.getByTestId('dcde-launch'));
-    expect((await screen.findByTestId('dcde-trouble-pixel_size')).textContent).toBe('pixel_size is odd Do better.');
+    expect((await screen.findByTestId('dcde-trouble-pixel_size')).textContent).toBe('Pixel_size is odd. Do better.');
     expect(screen.getByLabelText<HTMLInputElement>(/^Pixel size/).value).toBe('3.5');
 
     api.answers['runs.launch'] = run('r5');

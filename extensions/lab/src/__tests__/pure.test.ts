@@ -71,7 +71,7 @@ describe('form', () => {
     });
     expect(suggested(TEMPLATE, [site('bnl-sdcc', 'BNL'), closed])).toEqual({ import: 'bnl-sdcc', ctf: 'auto' });
     expect(siteTrouble(closed)).toBe('No group.');
-    expect(siteTrouble(site('x', 'X', { applications: { other: '1' } }))).toBe('it has no relion');
+    expect(siteTrouble(site('x', 'X', { applications: { other: '1' } }))).toBe('It has no relion.');
   });
 
   it('makes a pattern of the kind of file that a folder holds most of', () => {

@@ -6,13 +6,13 @@ import { useId } from '../panel/hooks';
 export function siteTrouble(site: ISite, application = 'relion'): string {
   const submit = site.capabilities.find(item => item.action === 'submit');
   if (submit && !submit.allowed) {
-    return submit.reason || 'you may not run jobs there';
+    return submit.reason || 'You may not run jobs there.';
   }
   if (site.state === 'unavailable' || site.state === 'refused') {
-    return site.reason || `it is ${site.state}`;
+    return site.reason || `It is ${site.state}.`;
   }
   const known = Object.keys(site.applications ?? {});
-  return known.length && !known.includes(application) ? `it has no ${application}` : '';
+  return known.length && !known.includes(application) ? `It has no ${application}.` : '';
 }
 
 interface IPlaces {

@@ -7,7 +7,7 @@ import { Places, siteTrouble, suggested } from '../form/places';
 import { fieldsOf, IField, initialValues, parameters, trouble } from '../form/schema';
 import { IProblem, ISite, ITemplate } from '../types';
 import { useId, useModel } from './hooks';
-import { Button, Notice } from './pieces';
+import { Button, Notice, sentence } from './pieces';
 
 interface ILaunch {
   template: ITemplate;
@@ -35,7 +35,7 @@ export function Launch({ template, sites }: ILaunch): JSX.Element {
   const refuse = (error: unknown) => {
     const found = asProblem(error);
     const at = placeOf(found.where, [...fields.map(field => field.name), ...template.steps.map(step => step.id)]);
-    setRefused(at ? { [at]: [found.message, found.remedy].filter(Boolean).join(' ') } : {});
+    setRefused(at ? { [at]: [found.message, found.remedy].filter(Boolean).map(text => sentence(text)).join(' ') } : {});
     setProblem(at ? null : found);
     window.setTimeout(() => form.current?.querySelector<HTMLElement>('[aria-invalid="true"]')?.focus());
   };

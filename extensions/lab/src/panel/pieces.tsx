@@ -96,6 +96,12 @@ export function Button({ kind = 'plain', testid, className = '', ...rest }: IBut
   return <button type="button" className={`dcde-Button dcde-mod-${kind} ${className}`} data-testid={testid} {...rest} />;
 }
 
+/** A text as a sentence: errors of programs often begin small and end without a full stop. */
+export function sentence(text: string, large = true): string {
+  const begun = large ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+  return /[.!?…]$/.test(begun) || !begun ? begun : `${begun}.`;
+}
+
 interface INotice {
   problem: IProblem;
   kind?: 'error' | 'warning';
@@ -111,9 +117,9 @@ export function Notice({ problem, kind = 'error', onRetry, testid }: INotice): J
       <div>
         <p>
           {problem.where && <span className="dcde-where">{problem.where}: </span>}
-          {problem.message}
+          {sentence(problem.message, !problem.where)}
         </p>
-        {problem.remedy && <p className="dcde-remedy">{problem.remedy}</p>}
+        {problem.remedy && <p className="dcde-remedy">{sentence(problem.remedy)}</p>}
         {onRetry && <Button onClick={onRetry}>Try again</Button>}
       </div>
     </div>
