@@ -33,6 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.world)
 
 
+def binds() -> list[dict[str, Any]]:
+    """Return what a guest must bind so that the sources under test are seen in the hub's room."""
+    return [
+        {"source": str(TOP / source), "target": f"/opt/dcde/source{number}", "read_only": True}
+        for number, source in enumerate(SOURCES)
+    ]
+
+
 @pytest.fixture(scope="module")
 def runner_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     if os.geteuid() != 0 and preflight.problems():
@@ -43,14 +51,10 @@ def runner_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         folder = state / "inside" / "onboarding" / site
         folder.mkdir(mode=0o711, parents=True)
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "user_ca")], check=True)
-    binds = [
-        {"source": str(TOP / source), "target": f"/opt/dcde/source{number}", "read_only": True}
-        for number, source in enumerate(SOURCES)
-    ]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    guest = parse({"binds": binds})
+    guest = parse({"binds": binds()})
     options = ["anl-lcrc.storage_mb=16"]
     with World(state, port, environments=TOP / "build" / "env", guest=guest, site_options=options) as world:
         yield world
@@ -118,14 +122,14 @@ class Room:
             "runs.launch", template=template, parameters={"seconds": seconds}, project=self.project, **wishes
         )
 
-    def until(self, run: str, step: str, *states: str) -> Any:
-        """Wait until a step, or with `-` the run, has one of the states; return the run."""
-        return self._said("room_ask.py", f"{self.runtime}/runner.sock", "until", run, step, *states)
+    def until(self, run: str, step: str, *states: str, seconds: float = 110) -> Any:
+        """Wait until a step, or with `-` the run, has one of the states, or the run has ended; return the run."""
+        path = f"{self.runtime}/runner.sock"
+        return self._said("room_ask.py", path, "until", run, step, *states, seconds=seconds)
 
-    def _said(self, script: str, *args: str) -> Any:
-        done = subprocess.run(
-            self._argv(script, *args), capture_output=True, text=True, timeout=110, env=environment(), check=False
-        )
+    def _said(self, script: str, *args: str, seconds: float = 110) -> Any:
+        argv = self._argv(script, *args)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds, env=environment(), check=False)
         assert done.returncode == 0, done.stderr + "".join(self.log[-20:])
         return json.loads(done.stdout)
 

@@ -77,14 +77,19 @@ class Broker:
         )
 
 
-async def main(state: Path, runtime: Path) -> None:
-    set_up_logs()
+def add_templates(state: Path) -> None:
+    """Give the runner the templates of these tests."""
     RENDERERS["shell"] = "shell_steps"
     for name, text in shell_steps.TEMPLATES.items():
         folder = state / "templates" / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / "template.yaml").write_text(text)
     state.chmod(0o700)
+
+
+async def main(state: Path, runtime: Path) -> None:
+    set_up_logs()
+    add_templates(state)
     broker = Broker()
     url = await broker.start()
     runner = Runner(FirstLine.model_validate({"broker_url": url, "token": broker.token}), state, runtime)

@@ -9,6 +9,7 @@ laboratories: three sites of `runner_cluster` by name, known to the hub, with th
 start_engine: starts a runner whose links lead to the laboratories; takes a `Power`.
 """
 
+import asyncio
 import functools
 import tempfile
 from pathlib import Path
@@ -20,7 +21,7 @@ from dcde.client import Client
 from dcde.data.database import Database
 from dcde.jobs.durable import DurableJobs
 from dcde.pipelines.renderer import RENDERERS
-from dcde.runner import life
+from dcde.runner import desk
 from dcde.runner.process import FirstLine, Runner
 from runner_cluster import Laboratory, LaboratoryLink, Power
 
@@ -75,6 +76,7 @@ class Hub:
         }
         self.needed = []
         self.asked = 0
+        self.news = asyncio.Event()
         self.url = ""
 
     def add_sites(self, *names):
@@ -96,6 +98,7 @@ class Hub:
 
     def refusal(self, request):
         self.asked += 1
+        self.news.set()
         if self.down:
             return web.json_response({"error": {"code": "Busy", "message": "try later"}}, status=503)
         if request.headers.get("Authorization") != f"token {TOKEN}":
@@ -121,7 +124,15 @@ class Hub:
         refusal = self.refusal(request)
         if refusal is None:
             self.needed.append((await request.json())["runs"])
+            self.news.set()
         return refusal or web.Response(status=204)
+
+    async def until(self, happened, seconds=10):
+        """Wait until `happened()` after some question to this server."""
+        async with asyncio.timeout(seconds):
+            while not happened():
+                await self.news.wait()
+                self.news.clear()
 
     @property
     def first_line(self):
@@ -171,7 +182,7 @@ def client():
 @pytest.fixture
 def laboratories(hub, folders, tmp_path, monkeypatch):
     monkeypatch.setitem(RENDERERS, "letters", runner_cluster.__name__)
-    monkeypatch.setattr(life, "LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(desk, "LOOK_AGAIN", 0.05)
     template = folders[0] / "templates" / "letters" / "template.yaml"
     template.parent.mkdir(parents=True)
     folders[0].chmod(0o700)

@@ -388,13 +388,10 @@ async def test_the_keeper_is_told_what_is_unfinished(start_engine, client, labor
     ask = client(await start_engine())
     await ask.call("runs.launch", template="letters")
     await until_step(ask, "r1", "first", "running")
-    async with asyncio.timeout(10):
-        while hub.needed[-1:] != [["r1"]]:
-            await asyncio.sleep(0.02)
-        laboratories["bnl-sdcc"].held.clear()
-        await until(ask, "r1", "succeeded")
-        while hub.needed[-1] != []:
-            await asyncio.sleep(0.02)
+    await hub.until(lambda: hub.needed[-1:] == [["r1"]])
+    laboratories["bnl-sdcc"].held.clear()
+    await until(ask, "r1", "succeeded")
+    await hub.until(lambda: hub.needed[-1] == [])
 
 
 async def test_a_run_goes_on_while_the_hub_is_away(start_engine, client, laboratories, hub):

@@ -219,12 +219,19 @@ async def test_another_user_cannot_connect(start_runner, folders):
 async def test_a_slow_watcher_holds_up_nobody_and_sees_the_newest(folders):
     folders[1].mkdir(mode=0o700)
     events = Events()
-    service = Service(folders[1] / "runner.sock", {}, events, lambda run: [])
+    begun = asyncio.Event()
+
+    def snapshot(run):
+        begun.set()
+        return []
+
+    service = Service(folders[1] / "runner.sock", {}, events, snapshot)
     await service.start()
     reader, writer = await asyncio.open_unix_connection(str(folders[1] / "runner.sock"), limit=2**20)
     writer.write(b'{"id": 1, "op": "watch"}\n')
-    while not events.watched:
-        await asyncio.sleep(0)
+    await begun.wait()
+    await asyncio.sleep(0)
+    assert events.watched
     for number in range(20000):
         for name in ("a", "b", "c"):
             events.tell("site", {"name": name, "number": number, "filling": "x" * 200})
@@ -240,9 +247,8 @@ async def test_a_slow_watcher_holds_up_nobody_and_sees_the_newest(folders):
     assert received < 60000
     writer.close()
     await writer.wait_closed()
-    while events.watched:
-        await asyncio.sleep(0)
     await service.close()
+    assert not events.watched
 
 
 async def test_a_watcher_with_too_much_waiting_is_sent_away():

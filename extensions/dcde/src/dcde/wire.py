@@ -32,8 +32,8 @@ def socket_path() -> Path:
 
 
 def line(message: dict[str, Any]) -> bytes:
-    """Return a message as the bytes of one line."""
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogateescape") + b"\n"
+    """Return a message as the bytes of one line. Names that are no UTF-8 travel as lone surrogates, escaped."""
+    return json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def peer_uid(connected: socket.socket) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dcde_models.logs import request_id
+from pydantic import ValidationError
 
 from dcde.data.ledger import Ledger, RunRow, StepRow
 from dcde.errors import InvalidParameter, NotFound, RunnerBusy, UnknownName
@@ -20,11 +21,12 @@ from dcde.jobs.durable import DurableJobs
 from dcde.link.link import Link
 from dcde.pipelines.model import RunPlan, StepPlan
 from dcde.runner.arguments import Launch
+from dcde.runner.desk import FINISHED, LiveRun, StepNotDone
 from dcde.runner.events import Events
 from dcde.runner.flow import Flow
 from dcde.runner.inputs import ProjectFiles
 from dcde.runner.keeper import Keeper
-from dcde.runner.life import FINISHED, LiveRun, StepLife, StepNotDone
+from dcde.runner.life import StepLife
 from dcde.runner.planning import Planner
 from dcde.runner.records import PictureStore, read_log
 from dcde.runner.sites import SiteBook
@@ -81,7 +83,13 @@ class Engine:
     async def start(self) -> None:
         """Rebuild from the ledger: every unfinished run goes on where it was."""
         for row in await self.ledger.runs():
-            run = LiveRun(row, RunPlan.model_validate(row.plan))
+            try:
+                run = LiveRun(row, RunPlan.model_validate(row.plan))
+            except ValidationError:
+                log.exception(
+                    "a run of another version cannot be read; it is left alone", extra={"run": run_id(row.id)}
+                )
+                continue
             self._runs[row.id] = run
             if row.state in FINISHED:
                 continue

@@ -64,6 +64,9 @@ class Runner:
         runtime: The private folder of the socket.
         make_link: Makes links; by default real ones.
         make_jobs: Makes what follows the durable jobs over a link.
+
+    Attributes:
+        sites: The sites as it sees them, once it is started.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Runner:
         self._make_link = make_link
         self._make_jobs = make_jobs
         self._stack = AsyncExitStack()
+        self.sites: SiteBook | None = None
 
     @property
     def socket(self) -> Path:
@@ -115,7 +119,7 @@ class Runner:
         def real_link(site: SiteDescriptor) -> Link:
             return Link(site, credentials, state_dir=links)
 
-        sites = SiteBook(credentials, self._make_link or real_link, state / "sites.json", events)
+        sites = self.sites = SiteBook(credentials, self._make_link or real_link, state / "sites.json", events)
         mover = Mover(sites.link)
         keeper = Keeper(self._first_line.keeper_url, token)
         planner = Planner(state / "templates", sites)

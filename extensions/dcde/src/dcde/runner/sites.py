@@ -217,7 +217,7 @@ class SiteBook:
         pause = 1.0
         while True:
             try:
-                await self._ask()
+                await self.refresh()
                 pause = REFRESH
             except DcdeError as error:
                 self._trouble = error
@@ -232,7 +232,8 @@ class SiteBook:
             # Many runners that start together shall not ask together for ever.
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  not for secrets
 
-    async def _ask(self) -> None:
+    async def refresh(self) -> None:
+        """Ask the broker now, and open and close links as its answer says; raises when it does not answer."""
         me, answer = await asyncio.gather(self._credentials.me(), self._credentials.sites())
         before = self._knowledge
         self._knowledge = known(me, answer)
