@@ -101,7 +101,8 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
     raise AssertionError(f"did not come true within {seconds} s: {condition}")
 
 
-def _environment(tmp: Path, runtime: Path, connected: bool) -> dict[str, str]:
+def environment_for(tmp: Path, runtime: Path, connected: bool) -> dict[str, str]:
+    """Return the environment of a server whose files all lie below `tmp`, with a hub's token in it."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "JPY_", "DCDE_"))}
     folders = {f"JUPYTER_{kind}_DIR": str(tmp / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
     lab = {f"JUPYTERLAB_{kind}_DIR": str(tmp / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")}
@@ -153,7 +154,11 @@ def lab_server(tmp_path: Path) -> Iterator[Callable[..., LabServer]]:
             _offer_panel(tmp_path / "data")
         with log.open("wb") as out:
             process = subprocess.Popen(
-                argv, stdout=out, stderr=out, env=_environment(tmp_path, runtime, connected) | environment, cwd=tmp_path
+                argv,
+                stdout=out,
+                stderr=out,
+                env=environment_for(tmp_path, runtime, connected) | environment,
+                cwd=tmp_path,
             )
         server = LabServer(process, 0, "/user/ada/", runtime, log)
         started.append(server)
