@@ -48,5 +48,6 @@ def apply(c: Any, *, broker_token: str, keeper_token: str) -> None:
     c.JupyterHub.extra_user_scopes = PERSON_SCOPES
     c.DcdeAuthenticator.auth_refresh_age = 10
     c.Spawner.server_token_scopes = SERVER_SCOPES
+    c.Spawner.poll_interval = 5  # asking whether a process lives costs nothing; the keeper waits for the answer
     c.Spawner.default_url = "/lab"
     c.Spawner.args = LAB_ARGUMENTS

@@ -102,7 +102,7 @@ class Rounds:
 
     def _backoff(self, count: int) -> float:
         longest = self.settings.backoff_limit_seconds
-        return min(longest, self.settings.backoff_seconds * 2.0 ** min(count, 30)) * random.uniform(0.8, 1.2)  # noqa: S311
+        return min(longest, self.settings.backoff_seconds * 2.0 ** min(count - 1, 30)) * random.uniform(0.8, 1.2)  # noqa: S311
 
     async def _stop(self, person: str, why: str) -> None:
         log.info("stopping the server: %s", why, extra={"person": person})
