@@ -448,3 +448,67 @@ async def transfer_end(ask, name):
             if event["type"] == "transfer" and event["id"] == name and event["state"] not in ("waiting", "moving"):
                 return event
     raise AssertionError("the events ended")
+
+
+async def test_a_file_that_was_changed_where_it_was_made_is_brought_again(start_engine, client, laboratories):
+    ask = client(await start_engine())
+    laboratories["anl-lcrc"].fates["last"] = ["fail"]
+    await ask.call("runs.launch", template="letters")
+    await until(ask, "r1", "failed")
+    (laboratories["bnl-sdcc"].project("letters-1") / "Letters/job002/left.txt").write_text("changed by hand")
+    copy = laboratories["anl-lcrc"].project("letters-1") / "Letters/job003/right.txt"
+    copy.write_text("spoiled")
+    await ask.call("runs.resume", run="r1")
+    await until(ask, "r1", "succeeded")
+    assert copy.read_text().startswith("letters-1-r1-right"), "a copy that was changed is brought again"
+
+
+async def test_an_input_that_is_gone_everywhere_is_said(start_engine, client, laboratories):
+    laboratories["bnl-sdcc"].fates["left"] = ["fail"]
+    laboratories["bnl-sdcc"].fates["first"] = ["ok"]
+    ask = client(await start_engine())
+    await ask.call("runs.launch", template="letters", sites={"right": "bnl-sdcc"})
+    await until(ask, "r1", "failed")
+    (laboratories["bnl-sdcc"].project("letters-1") / "Letters/job001/first.txt").unlink()
+    await ask.call("runs.resume", run="r1")
+    steps = by_id(await until(ask, "r1", "failed"))
+    assert steps["left"]["error"]["code"] == "NotFound"
+    assert "first.txt" in steps["left"]["problems"][0]
+
+
+async def test_a_copy_serves_when_the_place_of_birth_is_away(start_engine, client, laboratories):
+    runner = await start_engine()
+    ask = client(runner)
+    await ask.call("sites.list")
+    runner.links["anl-lcrc"].cut()
+    await ask.call("runs.launch", template="letters", sites={"left": "ornl-cades", "right": "anl-lcrc"})
+    await until_step(ask, "r1", "left", "succeeded")
+    runner.links["bnl-sdcc"].cut()
+    runner.links["anl-lcrc"].mend()
+    await until(ask, "r1", "succeeded")
+    assert (laboratories["anl-lcrc"].project("letters-1") / "Letters/job001/first.txt").exists()
+
+
+async def test_an_input_where_nobody_answers_is_waited_for(start_engine, client, laboratories):
+    runner = await start_engine()
+    ask = client(runner)
+    laboratories["bnl-sdcc"].held.add("left")
+    laboratories["ornl-cades"].pending.add("right")
+    await ask.call("runs.launch", template="letters", sites={"last": "ornl-cades"})
+    await until_step(ask, "r1", "left", "running")
+    await until_step(ask, "r1", "right", "queued")
+    laboratories["bnl-sdcc"].held.clear()
+    await until_step(ask, "r1", "left", "succeeded")
+    runner.links["bnl-sdcc"].cut()
+    laboratories["ornl-cades"].pending.clear()
+    await until_step(ask, "r1", "right", "succeeded")
+    waiting = await until_step(ask, "r1", "last", "moving", "waiting")
+    async with asyncio.timeout(10):
+        async for event in ask.watch("r1"):
+            steps = event["steps"] if event["type"] == "run" else [event]
+            waiting = next((s for s in steps if s["id"] == "last"), waiting)
+            if "nobody answers" in waiting["why"]:
+                break
+    assert waiting["state"] == "waiting"
+    runner.links["bnl-sdcc"].mend()
+    await until(ask, "r1", "succeeded")

@@ -16,8 +16,9 @@ from typing import Any
 
 from dcde_models.logs import new_request_id, request_id
 
+from dcde import wire
 from dcde.errors import RunnerError, RunnerUnreachable, error_from_json
-from dcde.wire import LONGEST_ANSWER, LONGEST_REQUEST, line, peer_uid, socket_path
+from dcde.wire import LONGEST_ANSWER, LONGEST_REQUEST, line, peer_uid
 
 TIME_LIMIT = 120.0
 """Seconds to wait for an answer; sites that are slow to answer are the longest."""
@@ -27,11 +28,11 @@ class Client:
     """The runner for asyncio programs.
 
     Args:
-        path: The runner's socket; by default where the person's own runner listens.
+        socket_path: The runner's socket; by default where the person's own runner listens.
     """
 
-    def __init__(self, path: Path | str | None = None) -> None:
-        self.path = Path(path) if path else socket_path()
+    def __init__(self, socket_path: Path | str | None = None) -> None:
+        self.path = Path(socket_path) if socket_path else wire.socket_path()
 
     async def call(self, op: str, /, *, timeout: float = TIME_LIMIT, **args: Any) -> Any:
         """Carry out one operation of the runner and return its result.
@@ -83,11 +84,11 @@ class SyncClient:
     """The runner for notebooks and commands; the same as `Client`, but each call blocks.
 
     Args:
-        path: The runner's socket; by default where the person's own runner listens.
+        socket_path: The runner's socket; by default where the person's own runner listens.
     """
 
-    def __init__(self, path: Path | str | None = None) -> None:
-        self.path = Path(path) if path else socket_path()
+    def __init__(self, socket_path: Path | str | None = None) -> None:
+        self.path = Path(socket_path) if socket_path else wire.socket_path()
 
     def call(self, op: str, /, *, timeout: float = TIME_LIMIT, **args: Any) -> Any:
         """Carry out one operation of the runner and return its result; see `Client.call`."""

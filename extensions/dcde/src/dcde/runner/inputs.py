@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from dcde.data.ledger import FileFacts, Ledger, Replica, RunRow
@@ -40,6 +41,18 @@ def patterns_of(entry: str) -> list[str]:
     return [entry] if any(c in entry for c in "*?[") else [entry, f"{entry}/**"]
 
 
+@dataclass
+class _Needed:
+    """A file that a step needs, with the replicas from which it can be had, by site."""
+
+    path: str
+    holders: dict[str, Replica] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return next(iter(self.holders.values())).size
+
+
 class ProjectFiles:
     """What is where in the projects, kept true in the ledger while steps run.
 
@@ -57,9 +70,8 @@ class ProjectFiles:
 
     async def missing_bytes(self, project: str, step: StepPlan, sites: Iterable[str]) -> dict[str, int]:
         """Return for each site how many bytes of a step's inputs are not there, as far as the ledger knows."""
-        replicas = await self._ledger.replicas(project)
-        needed = _needed(step, replicas)
-        return {site: sum(f.size for path, f in needed.items() if not _good_at(replicas, path, site)) for site in sites}
+        needed = _needed(step, await self._ledger.replicas(project))
+        return {site: sum(f.size for f in needed.values() if site not in f.holders) for site in sites}
 
     async def bring(
         self, run: RunRow, plan: RunPlan, step: StepPlan, site: str, progress: Callable[[int, int], None]
@@ -85,11 +97,10 @@ class ProjectFiles:
         needed = _needed(step, await self._ledger.replicas(run.project))
         _complain_about_absent(step, needed)
         await self._compare(run.project, site, step, needed)
-        replicas = await self._ledger.replicas(run.project)
-        needed = _needed(step, replicas)
-        wanted = [f for path, f in needed.items() if not _good_at(replicas, path, site)]
+        needed = _needed(step, await self._ledger.replicas(run.project))
+        wanted = [file for file in needed.values() if site not in file.holders]
         if wanted:
-            await self._move(run.project, replicas, wanted, site, progress)
+            await self._move(run.project, wanted, site, progress)
 
     async def outputs(self, project: str, step: StepPlan, site: str) -> list[FileFacts]:
         """Return what a step made at its site, as it lies there now."""
@@ -123,10 +134,9 @@ class ProjectFiles:
             facts = [FileFacts(f.path, f.size, f.mtime_ns) for f in shown]
             await self._ledger.enter_born(project, site, facts, "")
 
-    async def _compare(self, project: str, site: str, step: StepPlan, needed: dict[str, Replica]) -> None:
+    async def _compare(self, project: str, site: str, step: StepPlan, needed: dict[str, _Needed]) -> None:
         """Compare what the ledger has of a step's inputs at `site` with what lies there, and mend the ledger."""
-        entered = {r.path: r for r in await self._ledger.replicas(project, site) if r.path in needed}
-        entered = {path: r for path, r in entered.items() if r.state == "authoritative"}
+        entered = {path: file.holders[site] for path, file in needed.items() if site in file.holders}
         if not entered:
             return
         link = await self._sites.link_up(site)
@@ -144,38 +154,27 @@ class ProjectFiles:
                 gone.append(path)
         if gone:
             await self._ledger.mark_stale(project, site, gone)
-        lost = [p for p in gone if not any(r.state == "authoritative" for r in await self._of(project, p))]
+        lost = [path for path in gone if len(needed[path].holders) == 1]
         if lost:
-            maker = entered[lost[0]].origin
             raise NotFound(
                 f"{len(lost)} files that this step needs are not there any more, such as {lost[0]}",
                 where=site,
-                remedy=f"Run the step {maker} again." if maker else "Bring them back.",
+                remedy="Bring them back, or launch a new run.",
             )
 
-    async def _of(self, project: str, path: str) -> list[Replica]:
-        return [r for r in await self._ledger.replicas(project) if r.path == path]
-
-    async def _move(
-        self,
-        project: str,
-        replicas: list[Replica],
-        wanted: list[Replica],
-        site: str,
-        progress: Callable[[int, int], None],
-    ) -> None:
-        files = [MoveFile(f.path, f.size, f.sha256, self._source(replicas, f), f.mtime_ns) for f in wanted]
+    async def _move(self, project: str, wanted: list[_Needed], site: str, progress: Callable[[int, int], None]) -> None:
+        sources = [self._source(file) for file in wanted]
+        files = [MoveFile(r.path, r.size, r.sha256, r.site, r.mtime_ns) for r in sources]
         moved = await self._mover.bring(project, files, site, lambda p: progress(p.bytes_done, p.bytes_total))
         facts = [FileFacts(m.path, m.size, m.mtime_ns, m.sha256) for m in moved]
         await self._ledger.enter_copies(project, site, facts)
 
-    def _source(self, replicas: list[Replica], wanted: Replica) -> str:
-        """Return a site from which a file can be brought now."""
-        holders = [r.site for r in replicas if r.path == wanted.path and r.state == "authoritative"]
-        troubles = {holder: self._sites.trouble(holder) for holder in holders}
-        for holder in sorted(holders, key=lambda h: h != wanted.site):
-            if troubles[holder] is None:
-                return holder
+    def _source(self, wanted: _Needed) -> Replica:
+        """Return the replica from which a file can be brought now, the one where it was made if that is possible."""
+        troubles = {site: self._sites.trouble(site) for site in wanted.holders}
+        for replica in sorted(wanted.holders.values(), key=lambda r: not r.born):
+            if troubles[replica.site] is None:
+                return replica
         raise LinkLost(f"{wanted.path} lies where nobody answers: " + " ".join(str(t) for t in troubles.values()))
 
 
@@ -186,27 +185,26 @@ async def _glob(link: Any, project: str, patterns: list[str]) -> list[FileFacts]
     return [FileFacts(f["path"][start:], f["size"], f["mtime_ns"]) for f in answer["files"]]
 
 
-def _needed(step: StepPlan, replicas: list[Replica]) -> dict[str, Replica]:
-    """Return the files that a step needs, each as one of its good replicas, where it was made if that is one."""
-    needed: dict[str, Replica] = {}
+def _needed(step: StepPlan, replicas: list[Replica]) -> dict[str, _Needed]:
+    """Return the files that a step needs, with their good replicas, by path."""
+    needed: dict[str, _Needed] = {}
     for replica in replicas:
-        if replica.state != "authoritative" or (replica.path in needed and not replica.born):
-            continue
-        for ref in step.inputs:
-            if (ref.step or "") == replica.origin and _one_of(replica.path, ref.patterns):
-                needed[replica.path] = replica
+        if replica.state == "authoritative":
+            if replica.path not in needed and not _asked_for(step, replica):
+                continue
+            needed.setdefault(replica.path, _Needed(replica.path)).holders[replica.site] = replica
     return needed
+
+
+def _asked_for(step: StepPlan, replica: Replica) -> bool:
+    return any((ref.step or "") == replica.origin and _one_of(replica.path, ref.patterns) for ref in step.inputs)
 
 
 def _one_of(path: str, patterns: Iterable[str]) -> bool:
     return any(matches(path, p) for entry in patterns for p in patterns_of(entry))
 
 
-def _good_at(replicas: list[Replica], path: str, site: str) -> bool:
-    return any(r.path == path and r.site == site and r.state == "authoritative" for r in replicas)
-
-
-def _complain_about_absent(step: StepPlan, needed: dict[str, Replica]) -> None:
+def _complain_about_absent(step: StepPlan, needed: dict[str, _Needed]) -> None:
     for ref in step.inputs:
         if not any(_one_of(path, ref.patterns) for path in needed):
             maker = f"the step {ref.step}" if ref.step else "your own files"
