@@ -11,6 +11,7 @@ from typing import Any
 from dcde_hub import pages
 from dcde_hub.authenticator import DcdeAuthenticator
 from dcde_hub.keeper.hubapi import SCOPES as KEEPER_SCOPES
+from dcde_hub.requestlog import log_request
 
 PERSON_SCOPES = {"access:services!service=broker", "access:services!service=keeper"}
 """What a person has beyond JupyterHub's own; only the token of the person's server makes use of it."""
@@ -40,6 +41,7 @@ def apply(c: Any, *, broker_token: str, keeper_token: str) -> None:
     c.JupyterHub.cleanup_servers = False  # people's servers outlive a restart of the hub
     c.JupyterHub.allow_named_servers = False
     c.JupyterHub.logging_config = {"formatters": {"console": {"class": "dcde_models.logs.JsonFormatter"}}}
+    c.JupyterHub.tornado_settings = {"log_function": log_request}
     c.JupyterHub.services = [
         {"name": "broker", "api_token": broker_token, "display": False},
         {"name": "keeper", "api_token": keeper_token, "display": False},

@@ -117,6 +117,21 @@ def test_broken_registry_keeps_the_last_good_one(hub: Hub) -> None:
         assert hub.log_in(browser, "drivers@pnnl.example", "dcde1000001").status_code == 200
 
 
+def test_unknown_pages_have_a_heading(hub: Hub) -> None:
+    with hub.browser() as browser:
+        page = browser.get("/hub/no-such-page")
+    soup = BeautifulSoup(page.text, "html.parser")
+    assert page.status_code == 404 and soup.find("h1", string="There is no such page")
+    assert soup.title and "None" not in soup.title.get_text()
+
+
+def test_request_id_reaches_the_hubs_log(hub: Hub) -> None:
+    with hub.browser() as browser:
+        browser.get("/hub/api/user", headers={"X-Request-ID": "qabcdef012345"})
+        browser.get("/hub/api/user", headers={"X-Request-ID": "<script>"})
+    assert '"request": "qabcdef012345"' in hub.workshop.log("hub") and "<script>" not in hub.workshop.log("hub")
+
+
 def test_logs_are_json_without_secrets(hub: Hub) -> None:
     text = hub.workshop.log("hub")
     lines = text.splitlines()
