@@ -1,7 +1,7 @@
 """`make demo`: the hub with the testbed, until ctrl-C. Runs outside the world, with the standard library and PyYAML.
 
-    python -m dcde_demo --state DIR --port N      stay in the foreground
-    python -m dcde_demo --state DIR --clean       remove what is kept between starts
+python -m dcde_demo --state DIR --port N      stay in the foreground
+python -m dcde_demo --state DIR --clean       remove what is kept between starts
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ Log in with one of the sample institutions; the password of all is  demo
 """
 
 
+GOOD_TO_KNOW = """\
+The certificates come from a local authority: a browser warns once for each name, or trusts {ca}
+From another machine: ssh -L PORT:localhost:PORT, with the same port on both sides.
+Press ctrl-C to end it; what you did is there again at the next start."""
+
+
 def main() -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(prog="make demo", description="DCDE Hub with three sample sites, on this machine.")
@@ -58,10 +64,8 @@ def run(state: Path, port: int, environments: Path) -> int:
         movies = outside.sample_data(state, environments.resolve(), tell)
         guest = load(ROOT / "demo/guest.yaml")
         outside.up(Options(state, port, environments, guest, sample_data=movies), tell)
-        print(f"\nDCDE Hub is at  https://hub.localhost:{port}/  ({time.monotonic() - started:.0f} s)\n\n{PEOPLE}", flush=True)
-        print(f"The certificates come from a local authority. A browser warns once for each name, or trusts {state / 'door/ca.crt'}.")
-        print("From another machine: ssh -L PORT:localhost:PORT, with the same port on both sides.")
-        print("Press ctrl-C to end it; what you did is there again at the next start.", flush=True)
+        print(f"\nDCDE Hub is at  https://hub.localhost:{port}/  ({time.monotonic() - started:.0f} s)\n\n{PEOPLE}")
+        print(GOOD_TO_KNOW.format(ca=state / "door/ca.crt"), flush=True)
         outside.wait_until_down(state)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second ctrl-C must not leave half of it running
@@ -74,7 +78,7 @@ def run(state: Path, port: int, environments: Path) -> int:
 
 
 def clean(state: Path) -> int:
-    """Remove the state folder. As an ordinary user its files belong to subordinate ids, so that takes a user namespace."""
+    """Remove the state folder; an ordinary user's files in it belong to subordinate ids, which takes a namespace."""
     if outside.is_up(state):
         raise WorldError(f"the demo in {state} is running; end it first (ctrl-C)")
     if state.exists() and os.geteuid() == 0:
