@@ -137,6 +137,7 @@ class Laboratory:
         self.most_live = {}
         self.reads = []
         self.refuse_submission = None
+        self.early = []
 
     def project(self, name):
         return self.storage / "projects" / name
@@ -172,7 +173,7 @@ class Laboratory:
             "node": "n1",
             "exit_code": job.exit_code,
             "result": job.result,
-            "progress": {"fraction": 0.5} if job.state == "running" else None,
+            "progress": {"fraction": 0.5, "pictures": self.early} if job.state == "running" else None,
         }
 
     def _go_on(self, job):

@@ -382,6 +382,28 @@ async def test_logs_and_pictures_of_a_step(start_engine, client, laboratories):
     assert await ask.call("runs.log", run="r1", step="first", stream="stderr") == {"text": "", "offset": 0}
 
 
+async def test_pictures_appear_while_the_job_runs(start_engine, client, laboratories):
+    lab = laboratories["bnl-sdcc"]
+    lab.held.add("first")
+    ask = client(await start_engine())
+    await ask.call("runs.launch", template="letters")
+    await until_step(ask, "r1", "first", "running")
+    (record,) = (lab.records / "jobs").iterdir()
+    (record / "pictures").mkdir()
+    (record / "pictures/montage.png").write_bytes(PNG)
+    lab.early = [{"name": "montage", "title": "So far", "file": "pictures/montage.png"}]
+    async with asyncio.timeout(10):
+        async for event in ask.watch("r1"):
+            if event["type"] == "step" and event["id"] == "first" and event["pictures"]:
+                assert event["state"] == "running"
+                break
+    shown = await ask.call("runs.picture", run="r1", step="first", name="montage")
+    assert base64.b64decode(shown["png_base64"]) == PNG
+    lab.held.clear()
+    first = by_id(await until(ask, "r1", "succeeded"))["first"]
+    assert first["pictures"] == [], "what counts is what the job left at its end"
+
+
 async def test_the_keeper_is_told_what_is_unfinished(start_engine, client, laboratories, hub):
     laboratories["bnl-sdcc"].held.add("first")
     hub.down = False

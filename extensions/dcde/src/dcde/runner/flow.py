@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -22,7 +23,7 @@ class Flow:
     Args:
         perform: Carries out the step of a key, in the event loop; an exception means that it did not succeed.
         lookup: Returns something when the step of a key has succeeded already, None otherwise. Called in any thread.
-        folder: Where Parsl may write.
+        folder: Where Parsl may write; what is in it is thrown away.
     """
 
     def __init__(
@@ -43,6 +44,8 @@ class Flow:
     def _start(self, loop: asyncio.AbstractEventLoop) -> Any:
         from dcde.jobs.executor import build_kernel
 
+        # Parsl begins a new folder each time, and nothing in the old ones is needed again.
+        shutil.rmtree(self._folder, ignore_errors=True)
         kernel = build_kernel(loop, self._perform, private_folder(self._folder), self._lookup)
         # Parsl reports the failure of a task as an error with a traceback; a failed step is no error of the runner.
         logging.getLogger("parsl").setLevel(logging.CRITICAL)

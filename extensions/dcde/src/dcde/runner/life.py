@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from dcde.data.ledger import Attempt, FileFacts
 from dcde.errors import DcdeError, JobCancelled, JobError, JobFailed, JobLost, LinkError, SiteError
@@ -23,6 +25,9 @@ log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
 """So often a step is tried when its job is lost, before a person must resume it."""
+
+EARLY_PICTURES = 10.0
+"""Seconds between two looks at the pictures of a job that is still running."""
 
 _STATES = {"submitting": "queued", "pending": "queued", "running": "running", "unknown": "unknown"}
 
@@ -40,6 +45,8 @@ class StepLife:
         self._desk = StepDesk(office, run, step_id)
         self._row = self._desk.row
         self._office = office
+        self._early: asyncio.Task[None] | None = None
+        self._early_again = 0.0
 
     async def perform(self) -> dict[str, str]:
         """Carry the step to its end; returns when it succeeded.
@@ -130,9 +137,10 @@ class StepLife:
                     self._show_trouble(attempt.site)
             return await running
         finally:
-            for task in (running, cancelling):
+            tasks = [task for task in (running, cancelling, self._early) if task is not None]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(running, cancelling, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _cancel_job(self, attempt: Attempt, jobs: DurableJobs, reached: asyncio.Event) -> None:
         """Once the run is to be cancelled, cancel the job, again and again until its end is seen.
@@ -163,10 +171,28 @@ class StepLife:
         detail["slurm_state"], detail["node"] = status.slurm_state, status.node or detail.get("node")
         if status.progress:
             detail |= {k: status.progress[k] for k in ("fraction", "metrics", "rows") if status.progress.get(k)}
+            self._fetch_early(attempt, status.progress)
         if status.job_id and status.job_id != attempt.job_id:
             self._office.ledger.post_job(attempt.key, status.job_id)
         cancelling = self._desk.run.cancel.is_set()
         self._desk.show(state, row.why if cancelling else _why(status, self._office.sites.trouble(attempt.site)))
+
+    def _fetch_early(self, attempt: Attempt, progress: Mapping[str, Any]) -> None:
+        """Begin to fetch the pictures of a job that is still running, now and then and one fetch at a time."""
+        busy = self._early is not None and not self._early.done()
+        if progress.get("pictures") and not busy and time.monotonic() >= self._early_again:
+            self._early = asyncio.create_task(self._early_pictures(attempt, progress))
+
+    async def _early_pictures(self, attempt: Attempt, progress: Mapping[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(desks.LAST_LOOK):
+                pictures = await self._desk.fetch_pictures(attempt, {"report": dict(progress)})
+        except (DcdeError, TimeoutError):
+            return  # They come at the end in any case.
+        finally:
+            self._early_again = time.monotonic() + EARLY_PICTURES
+        self._row.detail["pictures"] = pictures
+        self._desk.tell()
 
     def _show_trouble(self, site: str) -> None:
         """While the site is away, say so; the job itself goes on."""
