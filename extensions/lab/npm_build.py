@@ -2,7 +2,7 @@
 
 Nothing is done for which nothing has changed: `npm ci` runs when the lock file is not the one that was installed, the
 bundle is made when one of its sources is not the one it was made from. Both are known by checksums kept in
-`node_modules` and beside the bundle.
+`node_modules`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def build(target_name: str, version: str) -> None:
         subprocess.check_call([npm, "ci", "--no-audit", "--no-fund", "--no-progress"], cwd=HERE, env=environment)
         installed.write_text(lock)
 
-    made_from = BUNDLE / ".sources.sha256"
+    made_from = HERE / "node_modules" / ".dcde-sources.sha256"
     sources = _digest([*(HERE / name for name in SETTINGS), *_files(HERE / name for name in SOURCES)])
     if _read(made_from) != sources or not (BUNDLE / "package.json").exists():
         subprocess.check_call([npm, "run", "build:prod"], cwd=HERE, env=environment)

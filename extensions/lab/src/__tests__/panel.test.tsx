@@ -106,7 +106,7 @@ describe('runs', () => {
     screen.getByTestId('dcde-picture').focus();
     await user.keyboard('{Enter}');
     const dialog = screen.getByTestId('dcde-picture-large');
-    expect(within(dialog).getByRole('img').getAttribute('src')).toBe('/picture?run=r1&step=import&name=picks&attempt=1');
+    expect(within(dialog).getByRole('img').getAttribute('src')).toBe('/picture?run=r1&step=import&name=picks&attempt=1&as=succeeded');
     within(dialog).getByRole('button', { name: 'Close' }).focus();
     await user.keyboard('{Escape}');
     expect(screen.queryByTestId('dcde-picture-large')).toBeNull();

@@ -1,8 +1,10 @@
 import * as React from 'react';
-import { IRun } from '../types';
+import { IRun, IStep } from '../types';
 import { Dialog } from './dialog';
-import { useModel } from './hooks';
+import { useModel, useNow } from './hooks';
 import { Button } from './pieces';
+
+const AGAIN_S = 10;
 
 interface IPicture {
   key: string;
@@ -16,10 +18,11 @@ interface IPicture {
 export function Gallery({ run }: { run: IRun }): JSX.Element | null {
   const model = useModel();
   const [large, setLarge] = React.useState<number | null>(null);
+  const now = useNow(run.steps.some(step => step.state === 'running' && (step.pictures ?? []).length > 0));
   const pictures: IPicture[] = [...run.steps].reverse().flatMap(step =>
     (step.pictures ?? []).map(picture => ({
       key: `${step.id}/${picture.name}/${step.attempt}`,
-      url: model.api.pictureUrl(run.id, step.id, picture.name, step.attempt),
+      url: `${model.api.pictureUrl(run.id, step.id, picture.name, step.attempt)}&as=${versionOf(step, now)}`,
       title: picture.title,
       step: step.id,
       stepTitle: step.title
@@ -63,10 +66,19 @@ export function Gallery({ run }: { run: IRun }): JSX.Element | null {
   );
 }
 
+/** Pictures of a step that is at work change; they are asked for again now and then, which costs little when they are the same. */
+function versionOf(step: IStep, now: number): string {
+  return step.state === 'running' ? String(Math.floor(now / AGAIN_S)) : step.state;
+}
+
 /** A picture that is asked for again a few times when it cannot be had, since the site may be away for a moment. */
 function Image({ picture }: { picture: IPicture }): JSX.Element {
   const [tries, setTries] = React.useState(0);
   const [failed, setFailed] = React.useState(false);
+  React.useEffect(() => {
+    setTries(0);
+    setFailed(false);
+  }, [picture.url]);
   React.useEffect(() => {
     if (!failed || tries >= 5) {
       return;
