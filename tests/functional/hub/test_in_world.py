@@ -313,8 +313,7 @@ def test_a_suspended_person_is_out_within_a_minute(
 
 
 def test_what_lasts_over_down_and_up(world: World, labs: tuple[Lab, Lab], browser: FederatedBrowser) -> None:
-    note = world.inside / "home/dcde1000001/note.txt"
-    note.write_text("kept")
+    world.run("hub", None, ["tee", "/home/dcde1000001/note.txt"], text="kept")
     authority = (world.inside / "onboarding/bnl-sdcc/user_ca.pub").read_text()
     before = json.loads((world.inside / "world.json").read_text())["world"]
     world.down()
