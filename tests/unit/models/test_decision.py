@@ -69,7 +69,9 @@ def test_what_is_missing_in_the_registry_is_named(changes, kind, named):
     decision = ask(person(**changes))
     assert not decision.allowed
     assert [m.kind for m in decision.missing] == [kind]
-    assert named in decision.remedy
+    assert named in f"{decision.reason} {decision.remedy}"
+    assert decision.remedy
+    assert decision.remedy not in decision.reason
 
 
 @pytest.mark.parametrize(

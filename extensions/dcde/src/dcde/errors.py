@@ -65,7 +65,9 @@ class DcdeError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where else self.message
-        return f"{text} {self.remedy}".rstrip()
+        if not self.remedy:
+            return text
+        return f"{text} {self.remedy}" if text.endswith((".", "!", "?", "…", ":")) else f"{text}. {self.remedy}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the error in the form in which it crosses the runner's socket."""

@@ -22,9 +22,12 @@ class Missing:
     where: str = ""
 
     def sentence(self) -> str:
-        """Return what is missing and where to get it, as one sentence."""
-        text = _SENTENCES[self.kind].format(name=self.name)
-        return f"{text} See {self.where}." if self.where else text
+        """Return what is missing, as one sentence."""
+        return _SENTENCES[self.kind].format(name=self.name)
+
+    def remedy(self) -> str:
+        """Return what to do about it and where, as one sentence."""
+        return f"{_REMEDIES[self.kind]}: {self.where}." if self.where else f"{_REMEDIES[self.kind]}."
 
 
 _SENTENCES: dict[MissingKind, str] = {
@@ -38,6 +41,19 @@ _SENTENCES: dict[MissingKind, str] = {
     "allocation": "Your groups may not charge the allocation {name}.",
     "walltime": "The job asks for more time than your groups may use ({name}).",
     "nodes": "The job asks for more nodes than your groups may use ({name}).",
+}
+
+_REMEDIES: dict[MissingKind, str] = {
+    "status": "Ask why, and how to have it renewed",
+    "account": "Ask the site for an account",
+    "group": "Ask to be taken into one of them",
+    "policy": "Read and accept it",
+    "training": "Take the training, or have it renewed",
+    "assurance": "Log in again with a second factor",
+    "partition": "Choose another partition",
+    "allocation": "Choose another allocation, or ask to be let into this one",
+    "walltime": "Ask for less time",
+    "nodes": "Ask for fewer nodes",
 }
 
 
@@ -64,7 +80,7 @@ class Decision:
     @property
     def remedy(self) -> str:
         """What the person can do about a "no"; empty for a "yes"."""
-        return " ".join(m.sentence() for m in self.missing)
+        return " ".join(m.remedy() for m in self.missing)
 
 
 def decide(
@@ -107,7 +123,8 @@ def decide(
 
 
 def _no(doing: str, missing: tuple[Missing, ...]) -> Decision:
-    return Decision(False, f"You may not {doing}: {missing[0].sentence()}", missing=missing)
+    reasons = " ".join(m.sentence() for m in missing)
+    return Decision(False, f"You may not {doing}. {reasons}", missing=missing)
 
 
 def _lacking(

@@ -40,7 +40,7 @@ class Document(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            lines = [f"  {'.'.join(map(str, e['loc'])) or 'document'}: {e['msg']}" for e in error.errors()]
+            lines = [f"  {_place(e['loc'])}{e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
             raise InvalidDocument("\n".join([f"{origin} is not valid:", *lines])) from error
 
     @classmethod
@@ -51,3 +51,8 @@ class Document(BaseModel):
         except OSError as error:
             raise InvalidDocument(f"{path} cannot be read: {error.strerror}") from error
         return cls.from_yaml(text, origin=str(path))
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Return the field that an error is about, as a beginning of its line; nothing when it is about the whole."""
+    return f"{'.'.join(map(str, location))}: " if location else ""

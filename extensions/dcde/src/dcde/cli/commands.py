@@ -112,8 +112,8 @@ def projects(args: argparse.Namespace) -> int:
     if args.project:
         one = _call("projects.show", name=args.project)
         rows = [
-            {"file": r["path"], "site": r["site"], "size": look.size(r["size"]), "state": r["state"]}
-            for r in one["replicas"]
+            {"file": f["path"], "size": look.size(f["size"]), "from": f["origin"], "sites": _holders(f["replicas"])}
+            for f in one["replicas"]
         ]
         return _print(args, one, look.Table(rows, empty="The project has no files yet."))
     found = _call("projects.list")
@@ -122,6 +122,11 @@ def projects(args: argparse.Namespace) -> int:
         for p in found
     ]
     return _print(args, found, look.Table(rows, empty="You have no projects yet. A launch makes one."))
+
+
+def _holders(replicas: list[dict[str, Any]]) -> str:
+    """Return the sites that have a file; those whose copy is out of date are marked."""
+    return ", ".join(r["site"] if r["state"] == "authoritative" else f"{r['site']} ({r['state']})" for r in replicas)
 
 
 def templates(args: argparse.Namespace) -> int:

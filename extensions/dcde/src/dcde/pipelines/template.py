@@ -216,7 +216,8 @@ def load_template(path: Path) -> Template:
     try:
         template = Template.from_file(path)
     except InvalidDocument as error:
-        raise TemplateError(str(error), where=str(path), remedy="Correct the file.") from error
+        reason = str(error).removeprefix(f"{path} ")
+        raise TemplateError(f"the template {reason}", where=str(path), remedy="Correct the file.") from error
     template._origin = str(path)
     template._renderer()
     return template

@@ -219,7 +219,7 @@ class Engine:
     def _run(self, name: str) -> LiveRun:
         run = self._runs.get(int(name[1:]))
         if run is None:
-            raise UnknownName(f"there is no run {name}", where=name, remedy="`runs.list` has them all.")
+            raise UnknownName(f"there is no run {name}", where=name, remedy="`dcde runs` lists them all.")
         return run
 
     def _step(self, name: str, step: str) -> StepRow:

@@ -117,7 +117,7 @@ class Operations:
         for project in await self._ledger.projects():
             if project["name"] == args.name:
                 return project_view(project, await self._ledger.replicas(args.name))
-        raise UnknownName(f"there is no project {args.name}", where=args.name, remedy="`projects.list` has them all.")
+        raise UnknownName(f"there is no project {args.name}", where=args.name, remedy="`dcde projects` lists them all.")
 
     async def _projects_create(self, args: a.ProjectArguments) -> dict[str, Any]:
         await self._ledger.create_project(args.name)

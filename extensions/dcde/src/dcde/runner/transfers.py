@@ -12,7 +12,7 @@ from dcde_models import Need
 
 from dcde.data.ledger import Ledger, TransferRow
 from dcde.data.movement import MoveProgress, Mover
-from dcde.errors import DcdeError, InvalidParameter, LinkLost, NotFound, UnknownName
+from dcde.errors import DcdeError, InvalidParameter, LinkLost, NotFound, PathRefused, UnknownName
 from dcde.runner.events import Events
 from dcde.runner.sites import SiteBook
 from dcde.runner.views import transfer_view
@@ -71,6 +71,7 @@ class TransferDesk:
 
         Raises:
             UnknownName, InvalidParameter: A place is no `site:path`, or there is no such site.
+            PathRefused: A path is absolute.
             NotAllowed: The person may not read there, or not write there.
         """
         knowledge = await self._sites.knowledge()
@@ -79,6 +80,9 @@ class TransferDesk:
             name, path = split_place(text)
             site = knowledge.site(name)
             knowledge.require(site.name, Need(action))  # type: ignore[arg-type]  # both are actions
+            if path.startswith("/"):
+                remedy = "Leave the first / away: paths begin at your own folder there."
+                raise PathRefused("the path is absolute", where=text, remedy=remedy)
             places.append((site.name, path))
         (from_site, path), (to_site, to) = places
         if not path.strip("/"):
