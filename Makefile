@@ -4,6 +4,7 @@ PYTHON := /usr/bin/python3
 DEV := build/env/dev/bin
 export PYTHONPATH := $(CURDIR)/testbed/src:$(CURDIR)/demo/src
 export PYTHONDONTWRITEBYTECODE := 1
+export DCDE_CACHE := $(CURDIR)/build/cache
 
 STATE ?= $(CURDIR)/build/demo
 PORT ?= 8765
@@ -19,7 +20,7 @@ demo-clean: ## remove what the demo keeps between starts
 
 test: world-environments development ## unit, functional and browser tests
 	@$(DEV)/python -m pytest -m "not long" tests/unit tests/functional tests/journeys $(ARGS)
-	@$(DEV)/npm --prefix extensions/lab test --silent
+	@PATH=$(CURDIR)/$(DEV):$$PATH npm --prefix extensions/lab run --silent test
 
 test-long: world-environments development ## matrices and full chains
 	@$(DEV)/python -m pytest -m long tests/functional tests/journeys --timeout 1800 $(ARGS)
@@ -28,7 +29,7 @@ check: development ## format, lint, types
 	@$(DEV)/ruff format --check .
 	@$(DEV)/ruff check .
 	@$(DEV)/mypy hub/src extensions/models/src extensions/dcde/src extensions/lab/dcde_lab testbed/src demo/src
-	@$(DEV)/npm --prefix extensions/lab run --silent check
+	@PATH=$(CURDIR)/$(DEV):$$PATH npm --prefix extensions/lab run --silent check
 
 bench: world-environments development ## measurements, written to benchmarks/results
 	@$(DEV)/python -m benchmarks $(ARGS)
@@ -41,6 +42,7 @@ schemas: development ## write the published JSON Schemas anew
 
 packages:
 	@setup/debian-packages
+	@setup/specimen $(DCDE_CACHE)
 
 world-environments: packages
 	@echo "Environments:"

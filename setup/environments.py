@@ -72,9 +72,9 @@ ENVIRONMENTS = {
     "hub": Environment(own=("dcde-models", "dcde-hub", "dcde-demo")),
     "user": Environment(own=("dcde-models", "dcde", "dcde-lab"), also=LAB),
     "federation": Environment(own=("dcde-testbed",), also=("SATOSA==8.6.*", "pysaml2", "gunicorn")),
-    "site": Environment(own=("dcde-testbed",), also=("numpy", "mrcfile", "gemmi")),
+    "site": Environment(own=("dcde-testbed",), also=("numpy", "mrcfile")),
     "dev": Environment(
-        also=(*BUILD_TOOLS, *LAB, *CHECKS, "jupyterhub-kubespawner", "mrcfile", "gemmi"), in_world=False
+        also=(*BUILD_TOOLS, *LAB, *CHECKS, "jupyterhub-kubespawner", "mrcfile"), in_world=False
     ),
 }
 OF_DEV = ("dcde-models", "dcde", "dcde-lab", "dcde-hub", "dcde-testbed", "dcde-demo")

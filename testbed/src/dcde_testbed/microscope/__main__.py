@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--size", type=int, default=usual.size, help="pixels of a frame's side (default %(default)s)")
     made.add_argument("--frames", type=int, default=usual.frames, help="default %(default)s")
     made.add_argument("--pdb", type=Path, help="path of 4JSV.pdb (default: from Debian's python3-pdbfixer)")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dcde-testbed"
+    cache = Path(os.environ.get("DCDE_CACHE", Path.home() / ".cache" / "dcde-testbed"))
     made.add_argument(
         "--cache", type=Path, default=cache, help="where 4JSV.pdb is kept once fetched (default %(default)s)"
     )
