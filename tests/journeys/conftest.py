@@ -108,7 +108,7 @@ def make_movies() -> None:
     draft = MOVIES.with_name("draft")
     shutil.rmtree(draft, ignore_errors=True)
     argv = [python, "-m", "dcde_testbed.microscope", "--out", draft / "movies", "--truth", draft, "--movies", "4"]
-    subprocess.run(argv, check=True, env={"PYTHONPATH": str(ROOT / "testbed/src")}, cwd=ROOT)
+    subprocess.run(argv, check=True, env={**os.environ, "PYTHONPATH": str(ROOT / "testbed/src")}, cwd=ROOT)
     shutil.rmtree(MOVIES, ignore_errors=True)
     draft.rename(MOVIES)
 
