@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "dcde_demo": set(SOURCES),
 }
 
-FACE = {"api", "cli", "show", "widgets", "kernel"}
+FACE = {"api", "cli", "show", "tables", "widgets", "kernel"}
 ENGINE = {"runner", "placement", "pipelines", "jobs", "data", "link", "agent", "credentials"}
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from dcde import show
+from dcde import show, tables
 from dcde.client import SyncClient
 from dcde.errors import JobCancelled, JobFailed, UnknownName
 
@@ -26,18 +26,7 @@ def whoami() -> show.Card:
 
 def sites() -> show.Table:
     """Return the sites, with their state, queue and what you may do there."""
-    rows = [
-        {
-            "site": s["name"],
-            "title": s["title"],
-            "state": s["state"],
-            "account": s["account"],
-            "queue": show.queue(s["queue"]),
-            "why": s["reason"] if s["state"] != "up" else "",
-        }
-        for s in _call("sites.list")
-    ]
-    return show.Table(rows, empty="You have no sites yet.")
+    return tables.sites(_call("sites.list"))
 
 
 def ls(place: str) -> show.Table:
@@ -49,17 +38,7 @@ def ls(place: str) -> show.Table:
         PathRefused: The path leaves your folder.
     """
     site, _, path = place.partition(":")
-    answer = _call("files.list", site=site, path=path)
-    rows = [
-        {
-            "name": e["name"] + ("/" if e["type"] == "folder" else ""),
-            "size": show.size(e["size"]) if e["type"] == "file" else "",
-            "changed": show.moment(e["mtime"]),
-        }
-        for e in answer["entries"]
-    ]
-    note = "There is more; only the first entries are shown." if answer["truncated"] else ""
-    return show.Table(rows, empty="This folder is empty.", note=note)
+    return tables.folder(_call("files.list", site=site, path=path))
 
 
 def copy(source: str, target: str, *, wait: bool = True) -> dict[str, Any]:
@@ -87,22 +66,12 @@ def copy(source: str, target: str, *, wait: bool = True) -> dict[str, Any]:
 
 def projects() -> show.Table:
     """Return your projects: the sites that hold a part of each, its files and bytes."""
-    rows = [
-        {"project": p["name"], "sites": ", ".join(p["sites"]), "files": p["files"], "size": show.size(p["bytes"])}
-        for p in _call("projects.list")
-    ]
-    return show.Table(rows, empty="You have no projects yet. A launch makes one.")
+    return tables.projects(_call("projects.list"))
 
 
 def templates() -> show.Table:
     """Return the templates that can be launched."""
-    return show.Table(
-        [
-            {"template": t["name"], "title": t["title"], "what it does": t["description"]}
-            for t in _call("templates.list")
-        ],
-        empty="No templates are installed.",
-    )
+    return tables.templates(_call("templates.list"))
 
 
 def template(name: str) -> dict[str, Any]:
@@ -142,17 +111,7 @@ def launch(
 
 def runs() -> show.Table:
     """Return your runs, the newest first."""
-    rows = [
-        {
-            "run": r["id"],
-            "title": r["title"],
-            "state": r["state"],
-            "project": r["project"],
-            "started": show.moment(r["created"]),
-        }
-        for r in _call("runs.list")
-    ]
-    return show.Table(rows, empty="You have no runs yet. Start one with dcde.launch('first-look').")
+    return tables.runs(_call("runs.list"))
 
 
 def run(id: str) -> Run:
@@ -267,7 +226,7 @@ class Run:
 
     def table(self) -> show.Table:
         """Return the steps as a table."""
-        return show.Table([show.step_row(s) for s in self.steps], empty="The run has no steps.")
+        return tables.steps(self._data)
 
     def __repr__(self) -> str:
         return f"Run {self.id}: {self._data['title']}, {self.state}\n{self.table()!r}"

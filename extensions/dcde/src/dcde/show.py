@@ -67,28 +67,20 @@ def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def step_row(step: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a table says of a step."""
-    return {
-        "step": step["title"],
-        "site": step["site"] or step["site_wish"],
-        "state": step["state"],
-        "time": elapsed(step),
-        "result": metrics(step["metrics"]),
-        "why": step["why"] if step["state"] not in {"succeeded", "running"} else "",
-    }
-
-
 def error_of(data: Mapping[str, Any] | None) -> DcdeError:
     """Return the error that a transfer or step carries."""
     return error_from_json(data or {"message": "It failed without saying why."})
 
 
 class Table:
-    """Rows of named values. Shows itself as aligned text, and as an HTML table in a notebook."""
+    """Rows of named values. Shows itself as aligned text, and as an HTML table in a notebook.
+
+    Columns in which no row has anything are left out.
+    """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]], *, empty: str, note: str = "") -> None:
-        self.rows = list(rows)
+        filled = {name for row in rows for name, value in row.items() if value not in ("", None)}
+        self.rows = [{name: value for name, value in row.items() if name in filled} for row in rows]
         self.empty = empty
         self.note = note
 

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from dcde import show as look
+from dcde import tables
 from dcde.client import SyncClient
 from dcde.errors import InvalidParameter, UnknownName
 
@@ -27,21 +28,7 @@ def sites(args: argparse.Namespace) -> int:
     found = _call("sites.list")
     if args.site:
         return _one_site(args, found)
-    rows = [
-        {
-            "site": s["name"],
-            "state": s["state"],
-            "account": s["account"],
-            "queue": look.queue(s["queue"]),
-            "may": _may(s),
-        }
-        for s in found
-    ]
-    return _print(args, found, look.Table(rows, empty="You have no sites yet."))
-
-
-def _may(site: dict[str, Any]) -> str:
-    return ", ".join(c["title"] for c in site["capabilities"] if c["allowed"]) or "nothing yet"
+    return _print(args, found, tables.sites(found))
 
 
 def _one_site(args: argparse.Namespace, found: list[dict[str, Any]]) -> int:
@@ -68,16 +55,7 @@ def ls(args: argparse.Namespace) -> int:
     """List a folder at a site."""
     site, path = _place(args.place)
     answer = _call("files.list", site=site, path=path)
-    rows = [
-        {
-            "name": e["name"] + ("/" if e["type"] == "folder" else ""),
-            "size": look.size(e["size"]) if e["type"] == "file" else "",
-            "changed": look.moment(e["mtime"]),
-        }
-        for e in answer["entries"]
-    ]
-    note = "There is more; only the first entries are shown." if answer["truncated"] else ""
-    return _print(args, answer, look.Table(rows, empty="This folder is empty.", note=note))
+    return _print(args, answer, tables.folder(answer))
 
 
 def _place(text: str) -> tuple[str, str]:
@@ -111,22 +89,9 @@ def projects(args: argparse.Namespace) -> int:
     """List projects, or show one with its files."""
     if args.project:
         one = _call("projects.show", name=args.project)
-        rows = [
-            {"file": f["path"], "size": look.size(f["size"]), "from": f["origin"], "sites": _holders(f["replicas"])}
-            for f in one["replicas"]
-        ]
-        return _print(args, one, look.Table(rows, empty="The project has no files yet."))
+        return _print(args, one, tables.project_files(one))
     found = _call("projects.list")
-    rows = [
-        {"project": p["name"], "sites": ", ".join(p["sites"]), "files": p["files"], "size": look.size(p["bytes"])}
-        for p in found
-    ]
-    return _print(args, found, look.Table(rows, empty="You have no projects yet. A launch makes one."))
-
-
-def _holders(replicas: list[dict[str, Any]]) -> str:
-    """Return the sites that have a file; those whose copy is out of date are marked."""
-    return ", ".join(r["site"] if r["state"] == "authoritative" else f"{r['site']} ({r['state']})" for r in replicas)
+    return _print(args, found, tables.projects(found))
 
 
 def templates(args: argparse.Namespace) -> int:
@@ -141,8 +106,7 @@ def templates(args: argparse.Namespace) -> int:
         form = look.Table(rows, empty="It has no form.")
         return _print(args, one, one["title"], "", form, "", look.Table(steps, empty="It has no steps."))
     found = _call("templates.list")
-    rows = [{"template": t["name"], "title": t["title"]} for t in found]
-    return _print(args, found, look.Table(rows, empty="No templates are installed."))
+    return _print(args, found, tables.templates(found))
 
 
 def launch(args: argparse.Namespace) -> int:
@@ -179,17 +143,7 @@ def _value(text: str) -> Any:
 def runs(args: argparse.Namespace) -> int:
     """List runs."""
     found = _call("runs.list")
-    rows = [
-        {
-            "run": r["id"],
-            "title": r["title"],
-            "state": r["state"],
-            "project": r["project"],
-            "started": look.moment(r["created"]),
-        }
-        for r in found
-    ]
-    return _print(args, found, look.Table(rows, empty="You have no runs yet. Start one with: dcde launch first-look"))
+    return _print(args, found, tables.runs(found))
 
 
 def show(args: argparse.Namespace) -> int:
@@ -199,9 +153,12 @@ def show(args: argparse.Namespace) -> int:
 
 
 def _run_text(run: dict[str, Any]) -> tuple[Any, ...]:
-    table = look.Table([look.step_row(s) for s in run["steps"]], empty="The run has no steps.")
     problems = [f"{s['id']}: {p}" for s in run["steps"] for p in s["problems"]]
-    return f"Run {run['id']}: {run['title']}, {run['state']}. {run['reason'] or ''}".rstrip(), table, *problems
+    return (
+        f"Run {run['id']}: {run['title']}, {run['state']}. {run['reason'] or ''}".rstrip(),
+        tables.steps(run),
+        *problems,
+    )
 
 
 def watch(args: argparse.Namespace) -> int:
