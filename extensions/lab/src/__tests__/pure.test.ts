@@ -54,9 +54,11 @@ describe('form', () => {
     expect(trouble(named('movies'), 'bnl-sdcc:movies/*.mrcs')).toBe('');
   });
 
-  it('gives parameters in the types of the schema and leaves empty ones out', () => {
+  it('gives parameters in the types of the schema, and tells of a default that was taken away', () => {
+    const filled = { movies: 'bnl-sdcc:m/*.mrcs', classes: 8, ctf: true, symmetry: 'C1' };
+    expect(parameters(fields, initialValues(fields))).toEqual(filled);
     const typed = { ...initialValues(fields), pixel_size: ' 3.54 ', classes: '' };
-    expect(parameters(fields, typed)).toEqual({ movies: 'bnl-sdcc:m/*.mrcs', pixel_size: 3.54, ctf: true, symmetry: 'C1' });
+    expect(parameters(fields, typed)).toEqual({ ...filled, pixel_size: 3.54, classes: '' });
   });
 
   it('finds the field that an error of the server speaks of', () => {

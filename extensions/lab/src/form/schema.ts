@@ -127,7 +127,7 @@ export function trouble(field: IField, typed: string | boolean): string {
   return '';
 }
 
-/** The values in the types of the schema; fields that were left empty are left out. */
+/** The values in the types of the schema. A field without a default that is left empty is left out; an emptied one is told. */
 export function parameters(fields: readonly IField[], typed: Typed): Record<string, unknown> {
   const found: Record<string, unknown> = {};
   for (const field of fields) {
@@ -137,6 +137,8 @@ export function parameters(fields: readonly IField[], typed: Typed): Record<stri
     } else if (value?.trim()) {
       const text = value.trim();
       found[field.name] = field.kind === 'number' || field.kind === 'integer' ? Number(text.replace(',', '.')) : text;
+    } else if (field.initial !== '') {
+      found[field.name] = ''; // otherwise the default would come back
     }
   }
   return found;
