@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -51,6 +52,14 @@ class LabServer:
     runtime: Path
     log: Path
     headers: dict[str, str] = field(default_factory=lambda: {"Authorization": f"token {TOKEN}"})
+
+    def listens(self) -> bool:
+        """Return whether the server takes connections."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
+        except ConnectionRefusedError:
+            return False
+        return True
 
     def request(self, method: str, path: str, body: bytes | None = None, headers: Any = None) -> Answer:
         """Ask the server; `headers` take the place of those with the token."""
@@ -166,6 +175,7 @@ def lab_server(tmp_path: Path) -> Iterator[Callable[..., LabServer]]:
         wait_until(lambda: (info.exists() and info.read_text()) or process.poll() is not None, 60)
         assert process.poll() is None, log.read_text()
         server.port = json.loads(info.read_text())["port"]
+        wait_until(server.listens)  # the file is written a moment before
         return server
 
     yield start
