@@ -208,7 +208,6 @@ async def test_events_reach_every_window_and_come_back_after_the_runner_was_away
         launch = {"template": "first-look", "parameters": {}, "sites": {}}
         for socket in (one, two):
             assert await _until(socket, "runner", state="up")
-            assert await _until(socket, "site", name="bnl-sdcc") or socket is two
         await asyncio.to_thread(lambda: server.call("runs.launch", **launch))
         for socket in (one, two):
             step = await _until(socket, "step", state="succeeded")
