@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,13 +61,11 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(
-        tmp_path_factory.mktemp("hub-world"),
-        free_port(),
-        environments=ROOT / "build/env",
-        guest=ROOT / "demo/guest.yaml",
-    ) as running:
+    state = tmp_path_factory.mktemp("hub-world")
+    with World(state, free_port(), environments=ROOT / "build/env", guest=ROOT / "demo/guest.yaml") as running:
         yield running
+    if os.geteuid():  # most of its files belong to subordinate ids, which only a user namespace can remove
+        subprocess.run(["unshare", "--user", "--map-root-user", "--map-auto", "rm", "-r", state], check=True)
 
 
 @pytest.fixture
