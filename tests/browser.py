@@ -1,4 +1,4 @@
-"""A real browser for journeys: Debian's Chromium, driven by Playwright, one at a time on this machine."""
+"""A real browser for journeys: Debian's Chromium, driven by Playwright, one at a time for each account of this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ARGUMENTS = [
     "--no-proxy-server",
     *(["--no-sandbox"] if os.geteuid() == 0 else []),
 ]
-LOCK = Path("/tmp/dcde-browser.lock")
+LOCK = Path(f"/tmp/dcde-browser-{os.geteuid()}.lock")  # another account's could not be opened
 PASSWORD = "demo"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,9 +26,9 @@ LIMIT_BYTES = 60_000
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    """Return a page of a fresh browser; one browser at a time on this machine."""
+    """Return a page of a fresh browser; one browser at a time for each account."""
     with (
-        Path("/tmp/dcde-browser.lock").open("w") as lock,
+        Path(f"/tmp/dcde-browser-{os.geteuid()}.lock").open("w") as lock,
         sync_playwright() as playwright,
     ):
         fcntl.flock(lock, fcntl.LOCK_EX)
