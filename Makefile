@@ -10,9 +10,9 @@ STATE ?= $(CURDIR)/build/demo
 PORT ?= 8765
 WORLD_ENVIRONMENTS := node hub user federation site
 
-.PHONY: demo demo-clean test test-long check bench locks schemas packages world-environments development
+.PHONY: demo demo-clean test test-long check bench locks schemas packages machine specimen world-environments development
 
-demo: world-environments          ## the hub with three sample sites, until ctrl-C
+demo: machine world-environments  ## the hub with three sample sites, until ctrl-C
 	@$(PYTHON) -m dcde_demo --state $(STATE) --port $(PORT)
 
 demo-clean: ## remove what the demo keeps between starts
@@ -42,11 +42,16 @@ schemas: development ## write the published JSON Schemas anew
 
 packages:
 	@setup/debian-packages
+
+machine: packages # what is missing is said before anything is fetched or built
+	@$(PYTHON) -m dcde_testbed check
+
+specimen: packages
 	@setup/specimen $(DCDE_CACHE)
 
-world-environments: packages
+world-environments: packages specimen
 	@echo "Environments:"
 	@$(PYTHON) setup/environments.py $(WORLD_ENVIRONMENTS)
 
-development: packages
+development: packages specimen
 	@$(PYTHON) setup/environments.py dev

@@ -1,4 +1,4 @@
-"""The command: `dcde-testbed up|down|status|logs|in|node|link|service`."""
+"""The command: `dcde-testbed check|up|down|status|logs|in|node|link|service`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     )
     actions = top.add_subparsers(dest="action", required=True)
 
+    actions.add_parser("check", help="say what this machine lacks for a world, and start nothing")
     up = actions.add_parser("up", parents=[common], help="start the world; returns when everything answers")
     up.add_argument(
         "--port", type=int, default=DEFAULT_PORT, help="front door, the same inside and outside (default %(default)s)"
@@ -86,6 +87,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status. Errors are said in one sentence on standard error."""
     options = parser().parse_args(arguments)
+    if options.action == "check":
+        return _check()
     options.state = options.state.resolve()
     actions = {
         "up": _up,
@@ -112,6 +115,15 @@ def tell(message: dict[str, Any]) -> None:
         print(f"  {message['seconds']:7.2f} s  {message['stage']}", flush=True)
     elif message.get("ready"):
         print(f"  {message['seconds']:7.2f} s  in all", flush=True)
+
+
+def _check() -> int:
+    try:
+        outside.check_machine()
+    except WorldError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def _up(options: argparse.Namespace) -> int:

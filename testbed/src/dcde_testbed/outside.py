@@ -70,6 +70,13 @@ def check_listen(address: str, expose: bool) -> None:
         )
 
 
+def check_machine() -> None:
+    """Raise WorldError with everything that this machine lacks for a world."""
+    lacking = preflight.problems()
+    if lacking:
+        raise WorldError("\n".join(["A world cannot run here:", *(f"- {each}" for each in lacking)]))
+
+
 # -- STATE
 
 
@@ -143,9 +150,7 @@ def up(options: Options, tell: Callable[[dict[str, Any]], None]) -> None:
     Raises WorldError; then nothing is left running.
     """
     check_listen(options.listen, options.expose)
-    lacking = preflight.problems()
-    if lacking:
-        raise WorldError("\n".join(["A world cannot run here:", *(f"- {each}" for each in lacking)]))
+    check_machine()
     state = options.state.resolve()
     make_state(state)
     lock = _lock(state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -121,11 +122,26 @@ def test_missing_programs_become_packages() -> None:
     ]
 
 
-def test_subordinate_ids_are_found_by_name_and_number() -> None:
-    text = "ann:100000:65536\n1001:165536:1000\n# note\nann:1:5\n"
-    assert preflight.subordinate_ids(text, "ann", 1000) == 65536
-    assert preflight.subordinate_ids(text, "bob", 1001) == 1000
-    assert preflight.subordinate_ids(text, "eve", 1002) == 0
+def test_the_first_line_of_a_name_gives_the_subordinate_ids_as_for_unshare() -> None:
+    text = "ann:100000:65536\n1001:165536:65536\n# note\nann:1:5\nbob:300000:5\nbob:400000:65536\n"
+    assert preflight.subordinate_ids(text, "ann") == 65536
+    assert preflight.subordinate_ids(text, "bob") == 5
+    assert preflight.subordinate_ids(text, "eve") == 0
+
+
+def test_a_trial_that_hangs_ends_with_all_it_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The helper that a failing unshare leaves holds the output open and must not be waited for."""
+    monkeypatch.setattr(preflight, "TRIAL_SECONDS", 0.5)
+    pid = tmp_path / "pid"
+    left = f"sleep 1000 & echo $! > {pid}; echo no space >&2; exit 1"
+    assert preflight._attempt("sh", "-c", left) == "no space"
+    state = Path("/proc", pid.read_text().strip(), "stat")
+    end = time.monotonic() + 5
+    while state.exists() and " Z " not in state.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert preflight._attempt("sleep", "1000") == "no answer"
+    assert preflight._attempt("true") is None
 
 
 def test_the_preflight_says_what_an_ordinary_user_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
