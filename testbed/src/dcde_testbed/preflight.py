@@ -88,10 +88,11 @@ def _user_problems() -> list[str]:
         except OSError:
             size = 0
         if size < SUBORDINATE_IDS:
+            free = f"200000-{200000 + SUBORDINATE_IDS - 1} {user}` with a free range"
+            remedy = f"run `usermod --add-{name}s {free}" if size == 0 else f"make its first line in /etc/{name} larger"
             found.append(
-                f"{user} has {size} subordinate ids in /etc/{name} (its first line there counts) and needs "
-                f"{SUBORDINATE_IDS}: as root run `usermod --add-{name}s 200000-{200000 + SUBORDINATE_IDS - 1} {user}` "
-                "with a free range, or run as root."
+                f"{user} has {size} subordinate ids in /etc/{name} and needs {SUBORDINATE_IDS}: as root {remedy}, "
+                "or run as root."
             )
     return found
 
