@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from dcde.kernel.keeping import WarmProcess
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import List, Unicode
+from traitlets import Bool, List, Unicode
 
 from .fan import EventFan
 from .handlers import ApiHandler, EventsHandler, PictureHandler, StatusHandler
@@ -26,10 +27,14 @@ class DcdeExtension(ExtensionApp):
     ).tag(config=True)
     keeper_url = Unicode(help="Address of the hub's keeper. Default: $DCDE_KEEPER_URL.").tag(config=True)
     runner_command = List(Unicode(), list(RUNNER), help="The command that starts the runner.").tag(config=True)
+    warm_kernels = Bool(True, help="Keep a process from which DCDE kernels are forked, so that they start fast.").tag(
+        config=True
+    )
 
     relay: Relay | None = None
     fan: EventFan | None = None
     supervisor: RunnerSupervisor | None = None
+    warm: WarmProcess | None = None
 
     def initialize_settings(self) -> None:
         """Take the token out of the environment before anything can inherit it, and prepare the way to the runner."""
@@ -62,10 +67,13 @@ class DcdeExtension(ExtensionApp):
         )
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
-        """Start the runner as soon as the server's loop is at work."""
+        """Start the runner and the warm process as soon as the server's loop is at work."""
         del serverapp
         if self.supervisor is not None:
             self.supervisor.start()
+            if self.warm_kernels:
+                self.warm = WarmProcess(self.log)
+                self.warm.start()
 
     async def stop_extension(self) -> None:
         """End the runner with the server. Jobs at the sites go on; the next runner adopts them."""
@@ -73,6 +81,8 @@ class DcdeExtension(ExtensionApp):
             await self.fan.close()
         if self.supervisor is not None:
             await self.supervisor.stop()
+        if self.warm is not None:
+            await self.warm.stop()
 
     def status(self) -> dict[str, Any]:
         """Return what the panel needs to know before it asks for anything else."""
