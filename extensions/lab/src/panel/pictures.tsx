@@ -14,12 +14,13 @@ interface IPicture {
   stepTitle: string;
 }
 
-/** The pictures of a run as they appear, those of the last steps first. Each can be enlarged. */
-export function Gallery({ run }: { run: IRun }): JSX.Element | null {
+/** The pictures of a run as they appear: those of the step that is looked at, then the newest first. Each can be enlarged. */
+export function Gallery({ run, step: looked }: { run: IRun; step: IStep }): JSX.Element | null {
   const model = useModel();
   const [large, setLarge] = React.useState<number | null>(null);
   const now = useNow(run.steps.some(step => step.state === 'running' && (step.pictures ?? []).length > 0));
-  const pictures: IPicture[] = [...run.steps].reverse().flatMap(step =>
+  const others = run.steps.filter(step => step.id !== looked.id).reverse();
+  const pictures: IPicture[] = [looked, ...others].flatMap(step =>
     (step.pictures ?? []).map(picture => ({
       key: `${step.id}/${picture.name}/${step.attempt}`,
       url: `${model.api.pictureUrl(run.id, step.id, picture.name, step.attempt)}&as=${versionOf(step, now)}`,

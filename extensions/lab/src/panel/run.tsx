@@ -11,7 +11,7 @@ import { StepView } from './step';
 
 const LIVE = ['waiting', 'running'];
 
-/** One run: its graph, the step that is looked at, and the pictures of all steps, the newest first. */
+/** One run: its graph, the step that is looked at, and the pictures of all steps. */
 export function RunView({ id }: { id: string }): JSX.Element {
   const model = useModel();
   const run = model.run(id);
@@ -43,7 +43,7 @@ export function RunView({ id }: { id: string }): JSX.Element {
         <>
           <Graph steps={run.steps} selected={step.id} onSelect={choose} />
           <StepView key={`${step.id} ${step.attempt}`} run={run} step={step} onStay={() => choose(step.id)} />
-          <Gallery run={run} />
+          <Gallery run={run} step={step} />
         </>
       ) : (
         <Hint>The steps are being read …</Hint>

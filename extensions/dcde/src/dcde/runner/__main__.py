@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import logging
 import os
 import signal
@@ -18,6 +19,15 @@ from dcde.runner.state import default_state_folder
 from dcde.wire import runtime_folder
 
 log = logging.getLogger("dcde.runner")
+
+
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
+
+
+def keep_memory_private() -> None:
+    """Keep other processes of the same person, such as notebooks, from reading the token out of this memory."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 async def serve(runner: Runner) -> None:
@@ -43,6 +53,7 @@ def main() -> int:
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING"])
     options = parser.parse_args()
     os.umask(0o077)
+    keep_memory_private()
     set_up_logs(options.log_level)
     for noisy in ("asyncssh", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
