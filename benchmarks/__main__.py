@@ -9,7 +9,7 @@ import time
 
 from benchmarks import measure, table
 
-NAMES = ("three_sites", "panel", "start")
+NAMES = ("three_sites", "panel", "start", "kernel")
 
 
 def main() -> int:

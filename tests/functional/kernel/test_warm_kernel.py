@@ -262,6 +262,17 @@ async def wait_for(condition, seconds=10.0):
         await asyncio.sleep(0.02)
 
 
+async def test_it_listens_when_the_start_is_over(warm, kernels, place, monkeypatch):
+    kernel = await kernels.start()
+    info = kernel.manager.provisioner.connection_info
+    paths = [Path(f"{info['ip']}-{info[f'{name}_port']}") for name in ("shell", "stdin", "control", "iopub", "hb")]
+    await kernel.manager.shutdown_kernel(restart=True)
+    assert not any(path.exists() for path in paths)
+    monkeypatch.setattr(provisioner, "LISTENING_WAIT", 20)  # a busy machine takes longer
+    await kernel.manager.start_kernel(cwd=str(place))
+    assert kernel.warm and all(path.is_socket() for path in paths)
+
+
 async def test_the_tcp_transport_works_too(warm, kernels):
     kernel = await kernels.start(transport="tcp")
     assert kernel.warm

@@ -23,6 +23,11 @@ UNKNOWN_EXIT = 255
 STATUS_WAIT = 1.0
 """Seconds to wait for the exit status when the kernel has ended."""
 
+LISTENING_WAIT = 0.5
+"""Seconds to wait until a new kernel listens."""
+
+_CHANNELS = ("shell", "stdin", "control", "iopub", "hb")
+
 _UNDERSTOOD = {"env", "cwd", "kernel_id", "extra_arguments"}
 """What of a launch the warm process can do; the last two say nothing about the process."""
 
@@ -122,6 +127,17 @@ class ForkedKernel:
         self.close()
 
 
+def _socket_paths(info: KernelConnectionInfo) -> list[str]:
+    """Return where ZeroMQ makes the sockets of a kernel; nothing when they are not in the file system."""
+    if info.get("transport") != "ipc":
+        return []
+    return [f"{info.get('ip')}-{info.get(f'{channel}_port')}" for channel in _CHANNELS]
+
+
+def _missing(paths: list[str]) -> list[str]:
+    return [path for path in paths if not os.path.exists(path)]
+
+
 class WarmProvisioner(LocalProvisioner):
     """Asks the warm process of this server for a kernel, and falls back to the ordinary start."""
 
@@ -136,7 +152,19 @@ class WarmProvisioner(LocalProvisioner):
         self.pid = kernel.pid
         self.pgid = None  # signals go through the pidfd, not to a group that has been looked up earlier
         self.cwd = kwargs.get("cwd") or os.getcwd()
+        await self._until_listening(kernel)
         return self.connection_info
+
+    async def _until_listening(self, kernel: ForkedKernel) -> None:
+        """Wait some milliseconds until the kernel's sockets are there: a client that is earlier tries again after 100.
+
+        Sockets in the file system can be seen; for others, and for a kernel that takes longer, clients try again.
+        """
+        paths = _socket_paths(self.connection_info)
+        end = time.monotonic() + LISTENING_WAIT
+        while paths and time.monotonic() < end and kernel.poll() is None:
+            paths = _missing(paths)
+            await asyncio.sleep(0.003)
 
     def _from_warm(self, cmd: list[str], kwargs: dict[str, Any]) -> ForkedKernel:
         if not socket_path(os.getpid()).exists():
