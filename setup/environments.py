@@ -73,9 +73,7 @@ ENVIRONMENTS = {
     "user": Environment(own=("dcde-models", "dcde", "dcde-lab"), also=LAB),
     "federation": Environment(own=("dcde-testbed",), also=("SATOSA==8.6.*", "pysaml2", "gunicorn")),
     "site": Environment(own=("dcde-testbed",), also=("numpy", "mrcfile")),
-    "dev": Environment(
-        also=(*BUILD_TOOLS, *LAB, *CHECKS, "jupyterhub-kubespawner", "mrcfile"), in_world=False
-    ),
+    "dev": Environment(also=(*BUILD_TOOLS, *LAB, *CHECKS, "jupyterhub-kubespawner", "mrcfile"), in_world=False),
 }
 OF_DEV = ("dcde-models", "dcde", "dcde-lab", "dcde-hub", "dcde-testbed", "dcde-demo")
 """The development environment has what these ask for, but not themselves: tests run from the sources."""
