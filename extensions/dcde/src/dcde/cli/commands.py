@@ -154,6 +154,8 @@ def show(args: argparse.Namespace) -> int:
 
 def _run_text(run: dict[str, Any]) -> tuple[Any, ...]:
     problems = [f"{s['id']}: {p}" for s in run["steps"] for p in s["problems"]]
+    errors = [(s["id"], s.get("error") or {}) for s in run["steps"]]
+    problems += [f"{step}: {error['remedy']}" for step, error in errors if error.get("remedy")]
     return (
         f"Run {run['id']}: {run['title']}, {run['state']}. {run['reason'] or ''}".rstrip(),
         tables.steps(run),
