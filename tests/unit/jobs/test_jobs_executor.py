@@ -6,7 +6,7 @@ import sys
 import threading
 
 import pytest
-from dcde.jobs.executor import build_kernel, submit_step
+from dcde.jobs.executor import DurableExecutor, build_kernel, submit_step
 from parsl.dataflow.errors import DependencyError
 
 
@@ -96,6 +96,16 @@ async def test_closing_ends_the_following_only(kernel):
     assert steps.stopped == ["r1/long"]
     assert future.done()
     assert not [t for t in threading.enumerate() if "Task-Launch" in t.name and t.is_alive()]
+
+
+async def test_what_comes_after_the_end_is_not_begun():
+    steps = Steps()
+    executor = DurableExecutor(steps.perform, asyncio.get_running_loop())
+    executor.shutdown()
+    late = await asyncio.to_thread(executor.submit, None, {"key": "r1/late"})
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wrap_future(late)
+    assert steps.began == []
 
 
 def test_following_jobs_needs_no_parsl():

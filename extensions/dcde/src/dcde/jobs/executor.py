@@ -39,6 +39,7 @@ class DurableExecutor(ParslExecutor):
         self._loop = loop
         self._futures: set[Future[Any]] = set()
         self._lock = threading.Lock()
+        self._closed = False
 
     def submit(
         self,
@@ -49,16 +50,21 @@ class DurableExecutor(ParslExecutor):
     ) -> Future[Any]:
         """Start the step of `resource_specification["key"]`; its arguments carry only the order."""
         key = resource_specification["key"]
-        future: Future[Any] = asyncio.run_coroutine_threadsafe(_awaited(self._perform, key), self._loop)
+        future: Future[Any] = Future()
+        with self._lock:  # a shutdown sees each step that has begun
+            if self._closed:
+                future.cancel()
+            else:
+                future = asyncio.run_coroutine_threadsafe(_awaited(self._perform, key), self._loop)
+                self._futures.add(future)
         future.parsl_executor_task_id = key  # type: ignore[attr-defined]  # Parsl writes it to its log
-        with self._lock:
-            self._futures.add(future)
         future.add_done_callback(self._forget)
         return future
 
     def shutdown(self) -> None:
         """End the following of steps in this process. Jobs at the sites go on, and a later process adopts them."""
         with self._lock:
+            self._closed = True
             futures = list(self._futures)
         for future in futures:
             future.cancel()
