@@ -7,7 +7,6 @@ when it began and ended; what the script around it needs beyond that is the over
 from __future__ import annotations
 
 import shlex
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from dcde_demo.sites import descriptor
 from dcde_testbed.world import World
 
 from benchmarks.measure import TICKS_PER_S
-from benchmarks.worlds import UID
 
 SCRIPT = Path(__file__).with_name("first_look_by_hand.sh")
 DCDE_ID = "dcde1000001"
@@ -113,6 +111,8 @@ class ByHand:
             "overhead_s": wall - job_s,
             "cpu_s": marks["cpu"] / TICKS_PER_S,
             "parts_s": parts,
+            "steps_s": {step: {"application": ended - started} for step, (started, ended) in jobs.items()},
+            "classes": class_averages(self._world, f"{self.storage('anl-lcrc')}/projects/{project}"),
         }
 
     def _job_times(self, site: str, project: str, step: str) -> tuple[float, float]:
@@ -120,10 +120,6 @@ class ByHand:
         said = self._world.run(site, "login", ["cat", f"{folder}/{step}.started", f"{folder}/{step}.ended"]).stdout
         started, ended = map(float, said.split())
         return started, ended
-
-    def classes(self, project: str) -> str:
-        """Return the names of the class averages that a turn left; AssertionError when there are none."""
-        return class_averages(self._world, f"{self.storage('anl-lcrc')}/projects/{project}")
 
 
 def class_averages(world: World, folder: str) -> str:
@@ -156,15 +152,3 @@ def batch_script(step: str, spec: JobSpec) -> str:
         f"echo $EPOCHREALTIME >{step}.ended",
     ]
     return "\n".join([*lines, ""])
-
-
-def owner_of_room(world: World) -> int:
-    """Return the process id of the person's runner in the hub's room."""
-    pids = world.run("hub", None, ["pgrep", "-u", str(UID), "-f", "-x", r"\S+ -m dcde\.runner"]).stdout.split()
-    return int(pids[0])
-
-
-def hub_file(world: World, path: str) -> str:
-    """Return a file as the hub's room sees it."""
-    done: subprocess.CompletedProcess[str] = world.run("hub", None, ["cat", path])
-    return done.stdout

@@ -48,8 +48,9 @@ bring() { # FROM TO FOLDER...
 }
 
 masters=()
+trap 'kill "${masters[@]}" 2>/dev/null; wait' EXIT
 for site in "${!at[@]}"; do
-    "${ssh[@]}" -M -N "$site" &
+    "${ssh[@]}" -M -N "$site" >/dev/null &
     masters+=($!)
     until "${ssh[@]}" -O check "$site" 2>/dev/null; do sleep 0.05; done
 done
@@ -57,8 +58,8 @@ used=$(ticks)
 note begin
 
 note before import
-"${ssh[@]}" bnl-sdcc "mkdir -p ${at[bnl-sdcc]}/Movies ${at[bnl-sdcc]}/Gain && cd ${at[bnl-sdcc]} &&
-    ln -s ../../../movies/*.mrcs Movies/ && ln -s ../../../movies/gain.mrc Gain/"
+"${ssh[@]}" bnl-sdcc "mkdir -p ${at[bnl-sdcc]}/Movies ${at[bnl-sdcc]}/Gain &&
+    cd ${at[bnl-sdcc]}/Movies && ln -s ../../../movies/*.mrcs . && cd ../Gain && ln -s ../../../movies/gain.mrc ."
 step import bnl-sdcc
 note before motioncorr
 step motioncorr bnl-sdcc
@@ -80,5 +81,3 @@ step class2d anl-lcrc
 
 note end
 echo "cpu $(($(ticks) - used))"
-for site in "${!at[@]}"; do "${ssh[@]}" -O exit "$site" 2>/dev/null; done
-wait

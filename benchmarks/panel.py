@@ -49,7 +49,7 @@ def run(repeat: int) -> Result:
         what="JupyterLab opened by a fresh visitor of a server that is warm, with our panel and without; a runner that "
         "plays a script stands behind the panel. Bytes are the content lengths of all answers until "
         "the network is quiet.",
-        peer="JupyterLab from the same environment with panel and server extension switched off.",
+        peer="JupyterLab from the same environment without panel and server extension.",
         figures=figures,
         turns=turns,
     )

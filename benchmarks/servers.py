@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import subprocess
@@ -18,7 +17,8 @@ from benchmarks.worlds import free_port
 
 PYTHON = ENVIRONMENTS / "user/bin/python"
 RUNNER = ROOT / "tests/functional/lab/scripted_runner.py"
-PANEL = "@dcde/lab"
+EXTENSIONS = ENVIRONMENTS / "user/share/jupyter/labextensions"
+OURS = "@dcde"
 
 
 @contextlib.contextmanager
@@ -27,17 +27,19 @@ def lab(folder: Path, *, panel: bool) -> Iterator[str]:
 
     Args:
         folder: A private folder, which is also the home.
-        panel: With our panel and server extension and a runner that plays a script; or with both switched off.
+        panel: With our panel and server extension and a runner that plays a script; or without them.
     """
     port, token = free_port(), secrets.token_hex()
-    for name in ("home", "config/labconfig", "run"):
+    for name in ("home", "config", "run", "extensions"):
         (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-    switches = {"disabledExtensions": {} if panel else {PANEL: True}}
-    (folder / "config/labconfig/page_config.json").write_text(json.dumps(switches))
+    # A panel that is switched off is loaded in part all the same, so one that is to be away is not shown at all.
+    for extension in EXTENSIONS.iterdir():
+        if panel or extension.name != OURS:
+            (folder / "extensions" / extension.name).symlink_to(extension)
     argv = [
         *(str(PYTHON), "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.port={port}"),
         *("--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder / 'home'}"),
-        "--LabApp.news_url=None",
+        *("--LabApp.news_url=None", f"--LabApp.labextensions_path={folder / 'extensions'}"),
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         f"--ServerApp.jpserver_extensions={ {'dcde_lab': panel}!r}",
         *(f"--DcdeExtension.runner_command={part}" for part in (sys.executable, str(RUNNER)) if panel),

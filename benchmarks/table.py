@@ -42,7 +42,7 @@ def _section(result: dict[str, Any]) -> str:
         *(_row(figure) for figure in result["figures"]),
         "",
         *(f"- {note}" for note in result["notes"]),
-        f"- {len(result['turns'])} turns, {result['date'][:16].replace('T', ' ')} UTC, commit {result['commit']}; "
+        f"- Turns: {len(result['turns'])}; {result['date'][:16].replace('T', ' ')} UTC, commit {result['commit']}; "
         f"{machine['cores']} cores {machine['processor']}, {machine['memory_gb']:g} GB, {machine['system']}.",
         f"- Load average {load['before'][0]:g} before and {load['after'][0]:g} after; other work used "
         f"{load['busy_share_of_other_work_before']:.0%} of the processors just before, and all work together "

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from datetime import datetime
 from typing import Any
 
 from dcde_testbed.world import World
 
-from benchmarks.by_hand import ByHand, class_averages, hub_file, owner_of_room
+from benchmarks.by_hand import ByHand, class_averages
 from benchmarks.measure import Figure, Result, cpu_seconds, loads, median
 from benchmarks.worlds import PERSON, UID, hub_url, temporary_folder, world_in
 from tests.browser import chromium, log_in, open_lab, visitor
@@ -25,22 +24,24 @@ COMMAND = 'echo "$EPOCHREALTIME"; dcde "$@" >bench.json; code=$?; echo "$EPOCHRE
 
 
 def run(repeat: int) -> Result:
-    """Bring a world up, log a person in, and let ours and the two peers run in turn."""
+    """Bring a world up, log a person in, and let ours and the two peers run in turn, each turn in another order."""
     if not (MOVIES / "truth.json").exists():
         make_movies()
     turns: list[dict[str, Any]] = []
     with temporary_folder() as folder, world_in(folder, hub=True, movies=MOVIES) as world:
         room = open_room(world)
         peer = ByHand(world, PARAMETERS)
-        for number in range(1, repeat + 1):
-            turn: dict[str, Any] = {"load": loads()[0], "ours": our_turn(world, room)}
-            for name, how in ((WAIT, "wait"), (ASK, "ask")):
-                turn[name] = peer.turn(f"{how}{number}", how)
-                made = peer.classes(f"{how}{number}")
-                assert made == turn["ours"]["classes"], f"the script made {made}, ours {turn['ours']['classes']}"
+        for number in range(repeat):
+            turn: dict[str, Any] = {"load": loads()[0]}
+            order = ["ours", WAIT, ASK]
+            for who in order[number % 3 :] + order[: number % 3]:
+                how = "ask" if who == ASK else "wait"
+                turn[who] = our_turn(world, room) if who == "ours" else peer.turn(f"{how}{number}", how)
+            made = {turn[who].pop("classes") for who in order}
+            assert len(made) == 1, f"different class averages: {made}"
             turns.append(turn)
-            shown = ", ".join(f"{who} {turn[who]['overhead_s']:.1f}" for who in ("ours", WAIT, ASK))
-            print(f"  turn {number}: overhead in seconds: {shown}", file=sys.stderr, flush=True)
+            shown = ", ".join(f"{who} {turn[who]['overhead_s']:.1f}" for who in order)
+            print(f"  turn {number + 1}: overhead in seconds: {shown}", file=sys.stderr, flush=True)
     return Result(
         name="three_sites",
         what="First look on 4 movies over three sites, six jobs of real RELION, started with `dcde launch` in the "
@@ -64,9 +65,20 @@ def open_room(world: World) -> Room:
     return room
 
 
+def runner_pid(world: World) -> int:
+    """Return the process id of the person's runner in the hub's room."""
+    pids = world.run("hub", None, ["pgrep", "-u", str(UID), "-f", "-x", r"\S+ -m dcde\.runner"]).stdout.split()
+    return int(pids[0])
+
+
+def hub_file(world: World, path: str) -> str:
+    """Return a file as the hub's room sees it."""
+    return world.run("hub", None, ["cat", path]).stdout
+
+
 def our_turn(world: World, room: Room) -> dict[str, Any]:
     """Run First look with the `dcde` command and return wall time, job times, parts and CPU seconds."""
-    runner = f"/proc/{owner_of_room(world)}/stat"
+    runner = f"/proc/{runner_pid(world)}/stat"
     before = cpu_seconds(hub_file(world, runner))
     wishes = [part for name, value in PARAMETERS.items() for part in ("--set", f"{name}={value}")]
     launch = ["launch", "first-look", *wishes, "--watch", "--json"]
@@ -74,22 +86,29 @@ def our_turn(world: World, room: Room) -> dict[str, Any]:
     cpu = cpu_seconds(hub_file(world, runner)) - before
     data = json.loads(room.run("cat", "bench.json").stdout)
     assert data["state"] == "succeeded", data["reason"]
-    steps = data["steps"]
+    steps = [{**step, **record_times(world, data, step)} for step in data["steps"]]
     job_s = sum(step["ended"] - step["started"] for step in steps)
-    reports = report_seconds(world, data)
+    checks_s = sum(step["ended"] - step["applied"] for step in steps)
     wall = float(ended) - float(began)
     storage = world.facts["sites"]["anl-lcrc"]["storage_root"]
-    made = class_averages(world, f"{storage}/drivers/projects/{data['project']}")
+    asked, entered = log_times(world, data["id"], data["created"])
+    by_step = step_parts(steps, data["created"], entered)
+    parts = {part: sum(step[part] for step in by_step.values()) for part in PARTS}
+    parts |= {
+        "start of the command": asked - float(began),
+        "planning of the run": data["created"] - asked,
+        "end of the run until the command returns": float(ended) - data["ended"],
+    }
     return {
         "wall_s": wall,
         "job_s": job_s,
-        "application_s": job_s - reports,
+        "application_s": job_s - checks_s,
         "overhead_s": wall - job_s,
         "cpu_s": cpu,
         "command_cpu_s": sum(map(minutes, of_command.split())),
-        "parts_s": parts(world, data, reports, wall - job_s),
-        "at_s": {"launch": data["created"] - float(began), "return": float(ended) - data["ended"]},
-        "classes": made,
+        "parts_s": parts,
+        "steps_s": by_step,
+        "classes": class_averages(world, f"{storage}/drivers/projects/{data['project']}"),
     }
 
 
@@ -99,41 +118,61 @@ def minutes(text: str) -> float:
     return 60 * float(whole) + float(rest)
 
 
-def report_seconds(world: World, run: dict[str, Any]) -> float:
-    """Return how long the jobs took to check their outputs and draw: from the opening of their log to the end."""
-    total = 0.0
-    for step in run["steps"]:
-        record = f"/home/*/.dcde/jobs/{run['project']}-{run['id']}-{step['id']}-a{step['attempt']}-*/report.stderr"
-        found = world.run(step["site"], "login", ["sh", "-c", f"stat -c %.9Y {record}"]).stdout.split()
-        total += step["ended"] - max(map(float, found))
-    return total
+def record_times(world: World, run: dict[str, Any], step: dict[str, Any]) -> dict[str, float]:
+    """Return when a step's job had its id, and when its application had ended, from files in the job's record."""
+    record = f"/home/*/.dcde/jobs/{run['project']}-{run['id']}-{step['id']}-a{step['attempt']}-*"
+    # report.stderr is opened when the checks begin; what they write there would make them look shorter.
+    stat = f"stat -c %.9Y {record}/jobid {record}/report.stderr"
+    submitted, applied = world.run(step["site"], "login", ["sh", "-c", stat]).stdout.split()
+    return {"submitted": float(submitted), "applied": float(applied)}
 
 
-def parts(world: World, run: dict[str, Any], reports: float, overhead: float) -> dict[str, float]:
-    """Return where the overhead went, summed over the steps, from the runner's log and the jobs' own times."""
-    seen = log_times(world, run["id"])
-    before = {step["id"]: seen[run["steps"][number - 1]["id"]] for number, step in enumerate(run["steps"]) if number}
-    before[run["steps"][0]["id"]] = run["created"]
-    found = {
-        "inputs": sum(step["queued_at"] - before[step["id"]] for step in run["steps"]),
-        "submission until the job runs": sum(step["started"] - step["queued_at"] for step in run["steps"]),
-        "check of outputs and pictures in the job": reports,
-        "end of the job until its outputs are entered": sum(seen[step["id"]] - step["ended"] for step in run["steps"]),
-    }
-    inside = sum(value for name, value in found.items() if name != "check of outputs and pictures in the job")
-    return {**found, "command before and after": overhead - inside}
+PARTS = (
+    "inputs",
+    "submission",
+    "queue and start of the job",
+    "end of the job until its outputs are entered",
+    "checks and pictures in the job",
+)
+"""All but the last are overhead; the last is part of the job times."""
 
 
-def log_times(world: World, run: str) -> dict[str, float]:
-    """Return when the runner entered each step's success, from its log."""
+def step_parts(steps: list[dict[str, Any]], created: float, entered: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Return where the time of each step went, in seconds; steps run one after the other here.
+
+    Args:
+        steps: The steps, with what their records say.
+        created: When the run was launched.
+        entered: When the runner had entered each step's success.
+    """
     found = {}
+    for step in steps:
+        seconds = (
+            step["queued_at"] - created,
+            step["submitted"] - step["queued_at"],
+            step["started"] - step["submitted"],
+            entered[step["id"]] - step["ended"],
+            step["ended"] - step["applied"],
+        )
+        job = {"application": step["applied"] - step["started"]}
+        found[step["id"]] = dict(zip(PARTS, seconds, strict=True)) | job
+        created = entered[step["id"]]
+    return found
+
+
+def log_times(world: World, run: str, created: float) -> tuple[float, dict[str, float]]:
+    """Return when the runner was asked for a run, and when it had entered each step's success, from its log."""
+    asked, entered = created, {}
     for line in hub_file(world, "/var/lib/dcde/logs/servers/dcde1000001.log").splitlines():
-        if not re.match(r'\{"time"', line):
+        if not line.startswith('{"time"'):
             continue
         entry = json.loads(line)
-        if entry.get("run") == run and str(entry["message"]).startswith("step succeeded"):
-            found[entry["step"]] = datetime.fromisoformat(entry["time"]).timestamp()
-    return found
+        when, message = datetime.fromisoformat(entry["time"]).timestamp(), str(entry["message"])
+        if message == "request runs.launch" and when <= created:
+            asked = when
+        if entry.get("run") == run and message.startswith("step succeeded"):
+            entered[entry["step"]] = when
+    return asked, entered
 
 
 def figures(turns: list[dict[str, Any]]) -> list[Figure]:
