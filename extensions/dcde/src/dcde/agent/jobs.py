@@ -19,7 +19,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
-from .files import sync_folder
+from .files import remove, sync_folder
 from .home import put_file
 from .paths import Root, trouble
 from .protocol import OpError
@@ -142,8 +142,6 @@ class Jobs:
             status = (await self.poll([key]))[key]
             if status["state"] in ("pending", "running"):
                 raise OpError("SchedulerError", "The job has not ended.", where=key, remedy="Cancel it first.")
-            from .files import remove
-
             await self._work.bulk(remove, self._records, f"jobs/{key}", True)
         return {}
 
