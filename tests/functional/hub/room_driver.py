@@ -9,6 +9,7 @@ import asyncio
 import http.server
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from dcde_hub.errors import AccountRefused
 from dcde_hub.registry import Member, UidRange
 
 FOLDER = Path(sys.argv[1])
+ROOM = FOLDER / "room.py"
 KEPT = "/opt/dcde/user"
 PROBE = """
 import json, os, resource, socket, sys
@@ -56,6 +58,7 @@ print(json.dumps(seen), flush=True)
 
 
 def main() -> None:
+    shutil.copy(room.__file__, ROOM)  # the sources may lie below /home, which is about to be another one
     furnish_machine()
     threading.Thread(
         target=http.server.HTTPServer(("10.79.0.1", 8081), http.server.BaseHTTPRequestHandler).serve_forever,
@@ -145,7 +148,7 @@ def specification(member: Member, **change: Any) -> str:
 
 
 def start(member: Member, *command: str, **change: Any) -> subprocess.Popen[str]:
-    argv = ["/usr/bin/python3", "-I", room.__file__, specification(member, **change), *command]
+    argv = ["/usr/bin/python3", "-I", str(ROOM), specification(member, **change), *command]
     return subprocess.Popen(
         argv,
         stdout=subprocess.PIPE,
