@@ -163,24 +163,19 @@ class Warm:
         """Answer one request; in the forked process, return it."""
         try:
             connected, _ = self.listener.accept()
-        except OSError:
-            return None
+        except ConnectionError:
+            return None  # it has gone away again
         with contextlib.ExitStack() as unless_kept:
             unless_kept.enter_context(connected)
             connected.settimeout(PATIENCE)
             try:
-                if peer_uid(connected) != os.getuid():
-                    return None
-                if not (received := read_line(connected)):
-                    return None
-                request = KernelRequest(**json.loads(received))
-                if refusal := self.refusal(request):
-                    connected.sendall(line({"refused": refusal}))
-                    return None
+                request = self._request(connected)
+                pid = os.fork() if request else -1
             except (OSError, ValueError, TypeError) as error:
-                _log.warning("a request could not be read: %s", error)
+                _log.warning("no kernel for this request: %s", error)
                 return None
-            pid = os.fork()
+            if request is None:
+                return None
             if pid == 0:
                 self._leave()
                 _wait_for_go(connected)
@@ -192,6 +187,19 @@ class Warm:
             with contextlib.suppress(OSError):  # when the server has gone away, the child notices and ends
                 socket.send_fds(connected, [line({"pid": pid})], [pidfd])
         return None
+
+    def _request(self, connected: socket.socket) -> KernelRequest | None:
+        """Read a request; None when there is none, or when it has been refused."""
+        if peer_uid(connected) != os.getuid():
+            return None
+        received = read_line(connected)
+        if not received:
+            return None
+        request = KernelRequest(**json.loads(received))
+        if refusal := self.refusal(request):
+            connected.sendall(line({"refused": refusal}))
+            return None
+        return request
 
     def refusal(self, request: KernelRequest) -> str:
         """Return why a kernel forked here would differ from an ordinary one; empty when it would not."""
