@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dcde_testbed import preflight
+from dcde_testbed import outside, preflight
 from dcde_testbed.world import World
 from playwright.sync_api import Browser, Page
 
@@ -98,8 +98,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     guest = ROOT / "demo/guest.yaml"
     with World(state, port, environments=ROOT / "build/env", guest=guest, sample_data=MOVIES) as world:
         yield Hub(world)
-    if os.geteuid() == 0:
-        shutil.rmtree(state)
+    outside.remove(state)
 
 
 def make_movies() -> None:

@@ -7,15 +7,12 @@ python -m dcde_demo --state DIR --clean       remove what is kept between starts
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from dcde_testbed import outside, preflight
+from dcde_testbed import outside
 from dcde_testbed.cli import tell
 from dcde_testbed.guest import GuestError, load
 from dcde_testbed.outside import Options, WorldError
@@ -78,14 +75,8 @@ def run(state: Path, port: int, environments: Path) -> int:
 
 
 def clean(state: Path) -> int:
-    """Remove the state folder; an ordinary user's files in it belong to subordinate ids, which takes a namespace."""
-    if outside.is_up(state):
-        raise WorldError(f"the demo in {state} is running; end it first (ctrl-C)")
-    if state.exists() and os.geteuid() == 0:
-        shutil.rmtree(state)
-    elif state.exists():
-        argv = ["unshare", *preflight.unshare_options(), "rm", "-rf", "--one-file-system", str(state.resolve())]
-        subprocess.run(argv, check=True)
+    """Remove what the demo keeps between starts."""
+    outside.remove(state)
     print(f"Removed {state}.")
     return 0
 

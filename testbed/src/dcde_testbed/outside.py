@@ -15,6 +15,7 @@ import ipaddress
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -312,6 +313,20 @@ def down(state: Path, seconds: float = 6.0) -> bool:
     _collect(state)
     memory.forget(state)
     return True
+
+
+def remove(state: Path) -> None:
+    """Remove the state folder of a world that is down; without root its files belong to subordinate ids.
+
+    Raises WorldError when the world is up.
+    """
+    if is_up(state):
+        raise WorldError(f"a world is up in {state}; end it first")
+    if state.exists() and os.geteuid() == 0:
+        shutil.rmtree(state)
+    elif state.exists():
+        argv = ["unshare", *preflight.unshare_options(), "rm", "-rf", "--one-file-system", str(state.resolve())]
+        subprocess.run(argv, check=True)
 
 
 def _collect(state: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from dcde_testbed import preflight
+from dcde_testbed import outside, preflight
 from dcde_testbed.world import World
 
 from .conftest import free_port, wait_for
@@ -64,8 +63,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     state = tmp_path_factory.mktemp("hub-world")
     with World(state, free_port(), environments=ROOT / "build/env", guest=ROOT / "demo/guest.yaml") as running:
         yield running
-    if os.geteuid():  # most of its files belong to subordinate ids, which only a user namespace can remove
-        subprocess.run(["unshare", "--user", "--map-root-user", "--map-auto", "rm", "-r", state], check=True)
+    outside.remove(state)
 
 
 @pytest.fixture
