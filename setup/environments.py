@@ -72,7 +72,7 @@ ENVIRONMENTS = {
     "hub": Environment(own=("dcde-models", "dcde-hub", "dcde-demo")),
     "user": Environment(own=("dcde-models", "dcde", "dcde-lab"), also=LAB),
     "federation": Environment(own=("dcde-testbed",), also=("SATOSA==8.6.*", "pysaml2", "gunicorn")),
-    "site": Environment(own=("dcde-testbed",), also=("numpy", "mrcfile")),
+    "site": Environment(own=("dcde-testbed",), also=("numpy", "mrcfile", "parsl>=2026.10")),
     "dev": Environment(also=(*BUILD_TOOLS, *LAB, *CHECKS, "jupyterhub-kubespawner", "mrcfile"), in_world=False),
 }
 OF_DEV = ("dcde-models", "dcde", "dcde-lab", "dcde-hub", "dcde-testbed", "dcde-demo")
