@@ -15,15 +15,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dcde.api import copy, launch, ls, projects, run, runs, sites, template, templates, whoami
+    from dcde.functions.apps import app, map
 
 __version__ = "0.1.0"
 
-__all__ = ["copy", "launch", "ls", "projects", "run", "runs", "sites", "template", "templates", "whoami"]
+_FUNCTIONS = ("app", "map")
+
+__all__ = [
+    "app",
+    "copy",
+    "launch",
+    "ls",
+    "map",
+    "projects",
+    "run",
+    "runs",
+    "sites",
+    "template",
+    "templates",
+    "whoami",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("dcde.api"), name)
+        return getattr(import_module("dcde.functions.apps" if name in _FUNCTIONS else "dcde.api"), name)
     raise AttributeError(f"module 'dcde' has no attribute {name!r}")
 
 

@@ -24,6 +24,10 @@
     │   ├── JobFailed              the application ran and did not deliver what it promised
     │   ├── JobLost                proven dead without a result: a new attempt may be made (retry)
     │   └── JobCancelled           ended because somebody asked for it
+    ├── FunctionsError             interactive functions cannot run at a site
+    │   ├── VersionsDiffer         the site's Python, parsl or dill is not that of the notebook
+    │   ├── WorkersFailed          the batch jobs with the workers do not start, or end at once (retry)
+    │   └── FunctionLost           a call was lost with what ran it, twice (retry)
     ├── MovementError              bytes could not be brought where they are needed
     │   └── ChecksumMismatch       what arrived is not what was sent; it was thrown away (retry)
     └── RunnerError
@@ -185,6 +189,26 @@ class JobLost(JobError):
 
 class JobCancelled(JobError):
     """The job ended because somebody asked for it."""
+
+
+class FunctionsError(DcdeError):
+    """Interactive functions cannot run at a site."""
+
+
+class VersionsDiffer(FunctionsError):
+    """The site's Python, parsl or dill is not that of the notebook, so that functions could not cross."""
+
+
+class WorkersFailed(FunctionsError):
+    """The batch jobs with the workers do not start, or end at once."""
+
+    retry_by_default = True
+
+
+class FunctionLost(FunctionsError):
+    """A call was lost with the worker or the interchange that had it, also the second time."""
+
+    retry_by_default = True
 
 
 class MovementError(DcdeError):

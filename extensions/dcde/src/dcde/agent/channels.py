@@ -62,6 +62,11 @@ class Channel:
         self._data_ended = False
         self._error: Exception | None = None
 
+    @property
+    def attached(self) -> bool:
+        """Whether the session has a carrier now."""
+        return self._owner.session.attached
+
     async def send(self, data: bytes) -> None:
         """Send stream data, waiting for credit and for room in the session."""
         for start in range(0, len(data), CHUNK):

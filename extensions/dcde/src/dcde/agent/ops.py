@@ -11,6 +11,7 @@ from typing import Any
 
 from . import files, globs
 from .channels import Channel
+from .functions import Functions
 from .jobs import Jobs
 from .paths import Root
 from .programs import Programs
@@ -26,15 +27,17 @@ class Ops:
         roots: The folders the session works in, by name: `storage` and `records`.
         work: The agent's threads.
         slurm: The scheduler.
+        programs: How other programs are started.
         digest: The content hash of the agent's file.
     """
 
-    def __init__(self, roots: dict[str, Root], work: Work, slurm: Slurm, digest: str) -> None:
+    def __init__(self, roots: dict[str, Root], work: Work, slurm: Slurm, programs: Programs, digest: str) -> None:
         self._roots = roots
         self._work = work
         self._slurm = slurm
         self._digest = digest
         self._jobs = Jobs(roots["records"], slurm, work)
+        self._functions = Functions(roots["records"], programs, work)
         self._table: dict[str, Callable[[Channel, _Args], Awaitable[Any]]] = {
             "hello": self._hello,
             "list": self._list,
@@ -54,6 +57,9 @@ class Ops:
             "cancel": self._cancel,
             "forget": self._forget,
             "queue": self._queue,
+            "functions.probe": self._functions_probe,
+            "functions.run": self._functions_run,
+            "functions.stream": self._functions_stream,
         }
 
     async def answer(self, channel: Channel, op: str, args: dict[str, Any]) -> Any:
@@ -144,10 +150,20 @@ class Ops:
     async def _queue(self, channel: Channel, args: _Args) -> Any:
         return await self._slurm.queue()
 
+    async def _functions_probe(self, channel: Channel, args: _Args) -> Any:
+        return await self._functions.probe(args.text("interpreter"))
 
-def scheduler(path: str) -> Slurm:
-    """Return the site's scheduler, its programs looked for on `path`."""
-    return Slurm(Programs(path), pwd.getpwuid(os.getuid()).pw_name)
+    async def _functions_run(self, channel: Channel, args: _Args) -> Any:
+        certificates, times = args.table("certificates"), args.table("times")
+        return await self._functions.run(channel, args.text("key"), args.text("interpreter"), certificates, times)
+
+    async def _functions_stream(self, channel: Channel, args: _Args) -> Any:
+        return await self._functions.stream(channel, args.text("key"), args.number("port", -1))
+
+
+def scheduler(programs: Programs) -> Slurm:
+    """Return the site's scheduler."""
+    return Slurm(programs, pwd.getpwuid(os.getuid()).pw_name)
 
 
 _MISSING = object()

@@ -45,6 +45,7 @@ class Programs:
     """
 
     def __init__(self, path: str = PATH) -> None:
+        self.path = path
         self._environment = environment(path)
 
     async def run(self, *argv: str, time_limit_s: float = TIME_LIMIT_S, keep: tuple[int, ...] = ()) -> Ended:

@@ -17,6 +17,7 @@ from .home import private_folder, records_folder
 from .main import peer_uid, socket_path
 from .ops import Ops, scheduler
 from .paths import Root
+from .programs import Programs
 from .protocol import CHUNK, HELLO, REFUSED, VERSION, Frames, OpError, ProtocolError, Writer, dump, frame
 from .session import SessionEnded
 from .work import Work
@@ -162,7 +163,8 @@ class Agent:
         if not isinstance(path, str):
             raise ProtocolError("the greeting names no path for programs")
         folders = {"storage": Root(roots["storage"]), "records": Root(records_folder(roots["records"]))}
-        return Ops(folders, self._work, scheduler(path), self._digest)
+        programs = Programs(path)
+        return Ops(folders, self._work, scheduler(programs), programs, self._digest)
 
 
 def _is_there(path: str, inode: int) -> bool:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from importlib import resources
 
 MODULES = (
-    "__init__", "channels", "files", "globs", "home", "jobs", "main", "ops", "paths", "programs", "protocol", "server",
-    "session", "slurm", "work",
+    "__init__", "channels", "files", "functions", "globs", "home", "jobs", "main", "ops", "paths", "programs",
+    "protocol", "server", "session", "slurm", "work",
 )  # fmt: skip
 START = "from dcde_agent.main import main\n\nmain()\n"
 

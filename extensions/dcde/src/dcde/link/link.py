@@ -155,6 +155,17 @@ class Link:
         except ProtocolError as error:
             raise LinkLost(f"The site's end broke the protocol: {error}.", where=self.site.name) from error
 
+    def stream(self, op: str, **args: Any) -> contextlib.AbstractAsyncContextManager[Channel]:
+        """Make a request that stays open, for its news and its stream data; leaving the context gives it up.
+
+        Cuts of the network only make it wait.
+
+        Raises:
+            AgentRestarted: The agent ended meanwhile, and the stream with it.
+            DcdeError: As for `call`.
+        """
+        return self._request(op, args)
+
     async def read(
         self, path: str, *, root: str = "storage", offset: int = 0, length: int | None = None
     ) -> AsyncIterator[bytes]:

@@ -53,6 +53,34 @@ class FilesCopy(Arguments):
     target: SitePath
 
 
+class FunctionsStart(Arguments):
+    """`functions.start`: the kernel's three ports, its Curve certificates by file name, and its versions."""
+
+    site: SiteName
+    ports: list[Annotated[int, Field(ge=1024, le=65535)]] = Field(min_length=3, max_length=3)
+    certificates: dict[str, str] = Field(max_length=4)
+    versions: dict[str, str]
+    cores: int = Field(1, ge=1, le=1024)
+    workers: int | None = Field(None, ge=1, le=4096)
+    minutes: int | None = Field(None, ge=1, le=100_000)
+    allocation: Word | None = None
+    partition: Word | None = None
+
+
+class FunctionsStatus(Arguments):
+    """`functions.status`: how many blocks of workers are wanted now, and the port they connect to."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+    blocks: int = Field(0, ge=0, le=4096)
+    worker_port: int | None = Field(None, ge=1024, le=65535)
+
+
+class FunctionsStop(Arguments):
+    """`functions.stop`."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+
+
 class TransferId(Arguments):
     """`transfers.cancel`."""
 

@@ -13,6 +13,7 @@ from dcde.errors import UnknownName
 from dcde.runner import arguments as a
 from dcde.runner.engine import Engine
 from dcde.runner.events import Event, as_event
+from dcde.runner.functions import FunctionsDesk
 from dcde.runner.planning import Planner
 from dcde.runner.service import Operation
 from dcde.runner.sites import SiteBook
@@ -24,17 +25,24 @@ class Operations:
     """Everything that clients can ask for.
 
     Args:
-        sites, planner, engine, transfers, ledger: The parts of the runner that do it.
+        sites, planner, engine, transfers, ledger, functions: The parts of the runner that do it.
     """
 
     def __init__(
-        self, sites: SiteBook, planner: Planner, engine: Engine, transfers: TransferDesk, ledger: Ledger
+        self,
+        sites: SiteBook,
+        planner: Planner,
+        engine: Engine,
+        transfers: TransferDesk,
+        ledger: Ledger,
+        functions: FunctionsDesk,
     ) -> None:
         self._sites = sites
         self._planner = planner
         self._engine = engine
         self._transfers = transfers
         self._ledger = ledger
+        self._functions = functions
 
     def table(self) -> dict[str, Operation]:
         """Return the operations by name."""
@@ -59,6 +67,9 @@ class Operations:
             "runs.picture": Operation(a.RunPicture, self._runs_picture),
             "runs.cancel": Operation(a.RunArguments, self._runs_cancel),
             "runs.resume": Operation(a.RunArguments, self._runs_resume),
+            "functions.start": Operation(a.FunctionsStart, self._functions.start),
+            "functions.status": Operation(a.FunctionsStatus, self._functions.status),
+            "functions.stop": Operation(a.FunctionsStop, self._functions.stop),
         }
 
     def snapshot(self, run: str | None) -> list[Event]:

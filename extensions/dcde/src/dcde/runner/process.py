@@ -19,6 +19,7 @@ from dcde.jobs.durable import DurableJobs
 from dcde.link.link import Link
 from dcde.runner.engine import Engine
 from dcde.runner.events import Events
+from dcde.runner.functions import FunctionsDesk
 from dcde.runner.inputs import ProjectFiles
 from dcde.runner.keeper import Keeper
 from dcde.runner.operations import Operations
@@ -127,9 +128,10 @@ class Runner:
         pictures = PictureStore(state / "pictures")
         engine = Engine(ledger, sites, files, planner, pictures, events, keeper, state / "parsl", self._make_jobs)
         transfers = TransferDesk(ledger, sites, mover, events)
-        operations = Operations(sites, planner, engine, transfers, ledger)
+        functions = FunctionsDesk(sites)
+        operations = Operations(sites, planner, engine, transfers, ledger, functions)
         service = Service(self.socket, operations.table(), events, operations.snapshot)
-        for part in (sites, keeper, engine, transfers):
+        for part in (sites, keeper, engine, transfers, functions):
             stack.push_async_callback(part.close)
         await sites.start()
         await service.start()

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 AT_ONCE = 32
 """Requests of one connection that are worked on at the same time; further ones wait in the socket."""
 
+OFTEN = frozenset({"functions.status"})
+"""Operations that clients repeat all the time; they are not worth a line in the log."""
+
 _SEND_BUFFER = 64 * 1024
 
 
@@ -161,7 +164,7 @@ class _Connection:
             op = message.get("op")
             if not isinstance(op, str):
                 raise InvalidParameter("`op` must be the name of an operation")
-            log.info("request %s", op)
+            log.log(logging.DEBUG if op in OFTEN else logging.INFO, "request %s", op)
             if op == "watch":
                 await self._watch(number, message.get("args", {}))
                 return
