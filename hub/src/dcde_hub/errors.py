@@ -4,6 +4,7 @@ HubError                     code, message, where, remedy, retry
 ├── RegistryUnavailable      the registry gives no usable answer now; trying again can help
 ├── EntryRefused             the registry's entry of one person cannot be used; an operator must mend it
 ├── AccountRefused           a unix account cannot be made or does not match the registry
+├── ServerEnded              a person's server ended while it was starting; trying again can help
 ├── SecretRefused            a secret file is missing, empty or readable by others
 ├── SignerRefused            the signer does not sign this; trying again does not help
 ├── SignerUnavailable        the signer does not answer; trying again can help
@@ -63,6 +64,13 @@ class AccountRefused(HubError):
     """A unix account cannot be made, or the existing one is not what the registry says."""
 
     status = 409
+
+
+class ServerEnded(HubError):
+    """A person's server ended while it was starting."""
+
+    status = 500
+    retry = True
 
 
 class SecretRefused(HubError):

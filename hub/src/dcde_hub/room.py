@@ -86,7 +86,7 @@ def main(text: str, *command: str) -> int:
     specification = Specification(**json.loads(text))
     os.umask(0o022)
     lock = _only_one(specification)
-    _wait_unplugged(specification)
+    _unplug(specification)
     group = _memory_group(specification)
     told_pid, tell_pid = os.pipe()
     plugged, tell_plugged = os.pipe()
@@ -143,13 +143,15 @@ def _lock_within(descriptor: int, seconds: float) -> bool:
             time.sleep(0.05)
 
 
-def _wait_unplugged(specification: Specification) -> None:
-    """Wait until the cable of an earlier room is gone: the kernel removes it with the namespace, a little later."""
-    end = time.monotonic() + PATIENCE
-    while _link_exists(specification.cable):
-        if time.monotonic() > end:
-            raise RoomError(f"the network interface {specification.cable} of an earlier room stays")
-        time.sleep(0.05)
+def _unplug(specification: Specification) -> None:
+    """Take away the cable of an earlier room, which has ended, since we hold the lock.
+
+    The kernel would do so after the last process in that room's network, but one that was brought in from outside can
+    stay as long as it likes, and the kernel takes its time. Removing our end removes both.
+    """
+    removed = subprocess.run(["ip", "link", "del", "dev", specification.cable], capture_output=True, env=SYSTEM)
+    if removed.returncode and _link_exists(specification.cable):
+        raise RoomError(f"the network interface {specification.cable} of an earlier room stays")
 
 
 def _link_exists(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import os
@@ -14,7 +15,7 @@ from traitlets import Instance, Integer, List, Unicode, default
 
 from dcde_hub import room
 from dcde_hub.accounts import Accounts
-from dcde_hub.errors import AccountRefused
+from dcde_hub.errors import AccountRefused, ServerEnded
 from dcde_hub.registry import Member, UidRange
 
 ROOM = Path(room.__file__).resolve()
@@ -65,6 +66,7 @@ class RoomSpawner(LocalProcessSpawner):  # type: ignore[misc]  # JupyterHub is n
         Raises:
             RefusedLogin: The registry no longer lets this person in.
             AccountRefused: The account cannot be made as the registry says.
+            ServerEnded: The server ended before it answered.
         """
         member: Member = await self.authenticator.current_member(self.user.name)
         account = await self.accounts.ensure(member)
@@ -86,7 +88,30 @@ class RoomSpawner(LocalProcessSpawner):  # type: ignore[misc]  # JupyterHub is n
         ]
         with self._log_file() as log:
             self.popen_kwargs = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "cwd": "/"}
-            return cast("tuple[str, int]", await super().start())
+            where = cast("tuple[str, int]", await super().start())
+        await self._listening(*where)
+        return where
+
+    async def _listening(self, address: str, port: int) -> None:
+        """Wait until the server listens; JupyterHub would go on waiting for one that has ended.
+
+        Raises:
+            ServerEnded: The room could not be made, or the server ended; its log says why.
+        """
+        while (status := await self.poll()) is None:
+            try:
+                async with asyncio.timeout(1):
+                    _, writer = await asyncio.open_connection(address, port)
+            except OSError:
+                await asyncio.sleep(0.1)  # start_timeout bounds the tries
+                continue
+            writer.close()
+            return
+        raise ServerEnded(
+            f"Your server ended while it was starting (status {status}).",
+            where=self.user.name,
+            remedy="Try again in a moment. If it happens again, tell the operators of the hub.",
+        )
 
     def get_env(self) -> dict[str, str]:
         """Return the server's environment: what JupyterHub gives, and paths inside the room."""

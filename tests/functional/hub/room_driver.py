@@ -78,6 +78,7 @@ def main() -> None:
     }
     report["failures"] = failures(member[0])
     report["second"] = second_room(member[0])
+    report["visited"] = visited_room(member[0])
     report["together"] = together(*member)
     (FOLDER / "report.json").write_text(json.dumps(report))
 
@@ -243,6 +244,24 @@ def second_room(member: Member) -> dict[str, Any]:
     }
     new.send_signal(signal.SIGTERM)
     new.wait(15)
+    return found
+
+
+def visited_room(member: Member) -> dict[str, Any]:
+    """A program from outside sits in the network of a room that ends, and so keeps that network: the next room starts."""
+    lost = busy(member)
+    (first,) = Path(f"/proc/{lost.pid}/task/{lost.pid}/children").read_text().split()
+    visitor = subprocess.Popen(["nsenter", f"--net=/proc/{first}/ns/net", "sleep", "1000"])
+    assert gone(lambda: os.readlink(f"/proc/{visitor.pid}/ns/net") != os.readlink(f"/proc/{first}/ns/net"))
+    lost.kill()
+    lost.wait(10)
+    stays = link(member)
+    new = busy(member)
+    found = {"link_stayed": stays, "new_runs": new.poll() is None, "visitor_unharmed": visitor.poll() is None}
+    new.send_signal(signal.SIGTERM)
+    new.wait(15)
+    visitor.kill()
+    visitor.wait(10)
     return found
 
 

@@ -109,3 +109,7 @@ def test_nothing_is_left_of_a_room_that_failed(report: dict[str, Any], case: str
 
 def test_a_lost_room_makes_way_for_the_new_one(report: dict[str, Any]) -> None:
     assert report["second"] == {"lost_ended": True, "new_runs": True, "link": True, "processes": 2}
+
+
+def test_a_visitor_in_an_earlier_room_does_not_hold_up_the_next(report: dict[str, Any]) -> None:
+    assert report["visited"] == {"link_stayed": True, "new_runs": True, "visitor_unharmed": True}
