@@ -6,11 +6,13 @@ medians of several turns that alternate with the peer's, and stand in `results/`
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENTS = ROOT / "build/env"
+ENVIRONMENTS = Path(os.environ.get("DCDE_BENCH_ENVIRONMENTS", ROOT / "build/env")).resolve()
+"""The environments that are measured; another place for those of another build, or for a copy that stays as it is."""
 
 # The sources of this clone, as the tests use them (pyproject.toml, pythonpath).
 _SOURCES = ("hub/src", "extensions/models/src", "extensions/dcde/src", "testbed/src", "demo/src", ".")

@@ -202,7 +202,10 @@ def figures(turns: list[dict[str, Any]]) -> list[Figure]:
 
 def notes(turns: list[dict[str, Any]]) -> list[str]:
     """Return where our overhead went, and the script's, in medians over the turns."""
-    found = []
+    found = [
+        "Our first turn loads Parsl into the runner; CPU time at the sites is not counted for either side.",
+        "What follows are medians part by part, so they need not add up to the median of the overhead.",
+    ]
     for who in ("ours", WAIT, ASK):
         medians = {part: median([turn[who]["parts_s"][part] for turn in turns]) for part in turns[0][who]["parts_s"]}
         shown = ", ".join(f"{part} {value:.1f} s" for part, value in medians.items())
