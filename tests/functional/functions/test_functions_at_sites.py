@@ -48,6 +48,7 @@ def test_other_versions_are_refused_with_what_is_needed(functions_room: Room) ->
     kernel.close()
 
 
+@pytest.mark.long
 def test_what_goes_wrong_in_a_function_is_told(functions_room: Room) -> None:
     kernel = functions_room.kernel("wrong", "anl")
     said = kernel.said()
@@ -65,6 +66,7 @@ def test_what_goes_wrong_in_a_function_is_told(functions_room: Room) -> None:
     kernel.close()
 
 
+@pytest.mark.long
 def test_a_silent_cut_loses_no_call(functions_room: Room) -> None:
     kernel = functions_room.kernel("cut", "anl")
     assert kernel.said() == {"ready": True}
@@ -82,6 +84,7 @@ def test_a_silent_cut_loses_no_call(functions_room: Room) -> None:
     kernel.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["interchange", "workers", "agent", "runner"])
 def test_what_dies_is_replaced_and_its_calls_are_run_again(functions_room: Room, what: str) -> None:
     kernel = functions_room.kernel("lost", "anl")
@@ -107,6 +110,7 @@ def test_what_dies_is_replaced_and_its_calls_are_run_again(functions_room: Room,
     assert until(lambda: not functions_room.jobs("anl-lcrc"))
 
 
+@pytest.mark.long
 def test_workers_are_released_when_idle(functions_room: Room) -> None:
     kernel = functions_room.kernel("idle", "anl")
     assert kernel.said() == {"done": 1}
@@ -120,6 +124,7 @@ def test_workers_are_released_when_idle(functions_room: Room) -> None:
     kernel.close()
 
 
+@pytest.mark.long
 def test_a_killed_kernel_leaves_nothing(functions_room: Room) -> None:
     kernel = functions_room.kernel("lost", "anl")
     assert kernel.said() == {"under_way": True}
@@ -129,6 +134,7 @@ def test_a_killed_kernel_leaves_nothing(functions_room: Room) -> None:
     assert until(lambda: not functions_room.jobs("anl-lcrc"))
 
 
+@pytest.mark.long
 def test_nobody_attached_ends_it_after_the_lease(functions_room: Room) -> None:
     kernel = functions_room.kernel("lost", "anl")
     assert kernel.said() == {"under_way": True}

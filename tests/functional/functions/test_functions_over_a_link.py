@@ -108,6 +108,7 @@ def test_cuts_and_resets_lose_nothing(bench: Bench) -> None:
     assert bench.link.state.name == "up"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["interchange", "agent", "workers"])
 def test_what_dies_is_replaced_and_its_calls_are_run_again(bench: Bench, what: str) -> None:
     bench.start()
@@ -128,6 +129,7 @@ def test_what_dies_is_replaced_and_its_calls_are_run_again(bench: Bench, what: s
     assert len(bench.interchanges()) == 1, "one that lost its agent is dead too"
 
 
+@pytest.mark.long
 def test_what_is_lost_twice_is_an_error_that_can_be_tried_again(bench: Bench) -> None:
     bench.start()
     pool = bench.pool()
@@ -166,6 +168,7 @@ def test_a_scheduler_that_refuses_is_told_and_is_no_end(bench: Bench) -> None:
     assert call(pool, "echo", 2).result(60) == 2
 
 
+@pytest.mark.long
 def test_idle_workers_are_released_and_come_back(bench: Bench) -> None:
     bench.start()
     pool = bench.pool(PoolTimes(look=0.1, idle=1, rest=600, pause=0.2))
@@ -175,6 +178,7 @@ def test_idle_workers_are_released_and_come_back(bench: Bench) -> None:
     assert call(pool, "echo", 2).result(60) == 2
 
 
+@pytest.mark.long
 def test_nobody_attached_ends_the_interchange_after_the_lease(bench: Bench) -> None:
     bench.start(FunctionTimes(lease=2, heartbeat=8))
     pool = bench.pool()
@@ -185,6 +189,7 @@ def test_nobody_attached_ends_the_interchange_after_the_lease(bench: Bench) -> N
     assert call(pool, "echo", 2).result(60) == 2
 
 
+@pytest.mark.long
 def test_a_kernel_that_does_not_ask_any_more_loses_its_executor(bench: Bench) -> None:
     bench.start(FunctionTimes(lease=60, heartbeat=8, kernel=1.0))
     pool = bench.pool(PoolTimes(look=0.1))
