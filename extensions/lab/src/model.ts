@@ -147,13 +147,18 @@ export class Model {
 
   async launch(args: object): Promise<IRun> {
     const run = await this.api.call<IRun>('runs.launch', args);
-    this._putRun(run);
+    if (!this.run(run.id)) {
+      this._putRun(run); // otherwise an event came first, and it is newer
+    }
     this._announced.emit(`${run.title} was launched.`);
     return run;
   }
 
   async copy(source: string, target: string): Promise<void> {
-    this._putTransfer(await this.api.call<ITransfer>('files.copy', { source, target }));
+    const transfer = await this.api.call<ITransfer>('files.copy', { source, target });
+    if (!this.transfers.some(item => item.id === transfer.id)) {
+      this._putTransfer(transfer); // otherwise an event came first, and it is newer
+    }
   }
 
   async cancelTransfer(id: string): Promise<void> {

@@ -44,6 +44,24 @@ describe('model', () => {
     expect(api.calls).toEqual([]);
   });
 
+  it('keeps what an event told when the answer to the request comes after it', async () => {
+    await started();
+    const asked = { id: 't7', state: 'waiting', source: 'a:x', target: 'b:', bytes_done: 0 };
+    api.answers['files.copy'] = () => {
+      api.sockets[0].say({ type: 'transfer', ...asked, state: 'failed' });
+      return asked;
+    };
+    api.answers['runs.launch'] = () => {
+      api.sockets[0].say({ type: 'run', ...run('r7'), state: 'failed' });
+      return run('r7');
+    };
+    await model.copy('a:x', 'b:');
+    await model.launch({});
+    await vi.advanceTimersByTimeAsync(50);
+    expect(model.transfers.find(item => item.id === 't7')?.state).toBe('failed');
+    expect(model.run('r7')?.state).toBe('failed');
+  });
+
   it('takes events into account and tells of them once a frame', async () => {
     await started();
     await vi.advanceTimersByTimeAsync(50);
