@@ -171,8 +171,8 @@ def test_no_path_leads_out_of_the_folder_not_even_through_a_link(rivers: Page, h
     link.click()
     data.get_by_test_id("dcde-copy").click()
     rivers.get_by_test_id("dcde-copy-start").click()
-    transfer = rivers.get_by_test_id("dcde-transfer").first
-    expect(transfer).to_have_attribute("data-state", "failed")
+    transfer = rivers.get_by_test_id("dcde-transfer").filter(has_text="passwd → ANL LCRC")
+    expect(transfer).to_have_attribute("data-state", "failed", timeout=30_000)
     expect(transfer).to_contain_text("out of your folder")
     expect(transfer).to_contain_text("Use a path inside your own folder")
     hub.world.run("bnl-sdcc", "login", ["rm", *(f"{mine}/{name}" for name in links)], user="u12345")
@@ -209,8 +209,7 @@ def test_a_hostile_name_is_a_name_and_nothing_else(rivers: Page, hub: Hub, room:
     expect(dialog.get_by_test_id("dcde-browser")).to_have_attribute("aria-busy", "false")
     expect(dialog.get_by_test_id("dcde-browser")).to_have_attribute("data-site", "ornl-cades")
     dialog.get_by_test_id("dcde-copy-start").click()
-    transfer = rivers.get_by_test_id("dcde-transfer").first
-    expect(transfer).to_contain_text(NASTY)
+    transfer = rivers.get_by_test_id("dcde-transfer").filter(has_text=NASTY)
     expect(transfer).to_have_attribute("data-state", "done", timeout=30_000)
 
     assert rivers.evaluate("window.pwned") is None
