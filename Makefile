@@ -54,4 +54,4 @@ world-environments: packages specimen
 	@$(PYTHON) setup/environments.py $(WORLD_ENVIRONMENTS)
 
 development: packages specimen
-	@$(PYTHON) setup/environments.py dev
+	@$(PYTHON) setup/environments.py dev panel
