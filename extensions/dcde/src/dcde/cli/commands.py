@@ -10,10 +10,10 @@ from typing import Any
 
 from dcde import show as look
 from dcde import tables
+from dcde.api import FINISHED
 from dcde.client import SyncClient
 from dcde.errors import InvalidParameter, UnknownName
 
-FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 PENDING = frozenset({"waiting", "moving"})
 
 
