@@ -268,6 +268,8 @@ def say(what: str, started: float) -> None:
 def main(names: list[str]) -> None:
     """Make the named environments, the tools first."""
     if names[:1] == ["--lock"]:
+        BUILD.mkdir(exist_ok=True)
+        make("tools")
         for name in names[1:] or ENVIRONMENTS:
             lock(name)
         return
